@@ -1,0 +1,66 @@
+"""UDP multicast for trio programs.
+
+A receiver is a channel; a membership is a task; listening is a cancel scope::
+
+    import trio, trio_mcast
+
+    async def main():
+        async with trio_mcast.open_receiver("239.1.2.3", port=5000) as receiver:
+            async for datagram in receiver:
+                print(datagram.source, datagram.group, datagram.interface.name, datagram.data)
+
+    trio.run(main)
+
+Everything is here but two namespaces: `trio_mcast.lowlevel`, the socket options of every platform
+as plain values, and `trio_mcast.testing`, for the tests of programs that use this library.
+"""
+
+from ._errors import (
+    AddressError as AddressError,
+    InterfaceNotFoundError as InterfaceNotFoundError,
+    MulticastError as MulticastError,
+    NotSupportedError as NotSupportedError,
+    SendError as SendError,
+    SocketSetupError as SocketSetupError,
+)
+from ._listener import Listener as Listener
+from ._os.scan import (
+    default_interface as default_interface,
+    list_interfaces as list_interfaces,
+)
+from ._plan.classification import Classification as Classification, classify as classify
+from ._plan.datagram import Datagram as Datagram
+from ._plan.groups import (
+    embedded_rp_groups as embedded_rp_groups,
+    ethernet_address as ethernet_address,
+    ethernet_aliases as ethernet_aliases,
+    glop_block as glop_block,
+    random_group as random_group,
+    scope_relative_group as scope_relative_group,
+    solicited_node_group as solicited_node_group,
+    unicast_prefix_groups as unicast_prefix_groups,
+)
+from ._plan.interfaces import Interface as Interface
+from ._receiver import (
+    MulticastReceiver as MulticastReceiver,
+    open_receiver as open_receiver,
+    run_receiver as run_receiver,
+)
+from ._sender import (
+    Answer as Answer,
+    MulticastSender as MulticastSender,
+    open_sender as open_sender,
+)
+from ._status import (
+    MembershipStatistics as MembershipStatistics,
+    MembershipStatus as MembershipStatus,
+    ReceiverStatistics as ReceiverStatistics,
+    SenderStatistics as SenderStatistics,
+)
+from ._version import __version__ as __version__
+
+# Tracebacks, reprs and documentation show the names that programs use.
+for _name, _value in list(globals().items()):
+    if getattr(_value, "__module__", "").startswith("trio_mcast._"):
+        _value.__module__ = __name__
+del _name, _value

@@ -295,8 +295,9 @@ def _common_name(record: Assignment | None) -> str | None:
 
 
 def _port(record: Assignment | None, conventional: tuple[Assignment, ...]) -> int | None:
-    ports = (name.port for name in (record, *conventional) if name and name.port)
-    return next(ports, None)
+    # Squatters on an assigned group do not say what port it is for.
+    names = (record,) if record else conventional
+    return next((name.port for name in names if name.port), None)
 
 
 def _classify_ipv6(address: IPv6Address, zone: str | None) -> Classification:

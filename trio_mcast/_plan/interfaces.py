@@ -109,8 +109,11 @@ class ByAddress:
         zone = getattr(self.address, "scope_id", None)
         if zone is not None and zone not in (interface.name, str(interface.index)):
             return False
-        return any(int(a.ip) == int(self.address) for a in interface.addresses
-                   if a.version == self.address.version)
+        return any(
+            int(a.ip) == int(self.address)
+            for a in interface.addresses
+            if a.version == self.address.version
+        )
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,9 @@ class ByNetwork:
         return f"with an address in {self.network}"
 
     def matches(self, interface: Interface) -> bool:
-        return any(a.ip in self.network for a in interface.addresses
-                   if a.version == self.network.version)
+        return any(
+            a.ip in self.network for a in interface.addresses if a.version == self.network.version
+        )
 
 
 Selector: TypeAlias = ByName | ByIndex | ByAddress | ByNetwork

@@ -46,12 +46,11 @@ from .options import (
 )
 from .packet_info import PacketInfoName, packet_info_options, parse_packet_info
 from .platforms import Family, FilterMode, OptionName, Platform
+from .values import check_byte, check_flag, parse_buffer_size
 
 DEFAULT_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of kernel buffer to ask for. The usual default, some 200 KiB, holds 256 small datagrams or
 92 of full size: a burst of a thousand loses most of them while the program is busy elsewhere."""
-
-_LARGEST_INT: Final = 2**31 - 1
 
 _WILDCARD: Final = {4: "0.0.0.0", 6: "::"}
 
@@ -132,7 +131,7 @@ def plan_receiver(
     senders = _parse_senders(target, sources)
     port = parse_port(port)
     wanted = parse_packet_info(packet_info)
-    _check_flag("loopback", loopback)
+    check_flag("loopback", loopback)
     size = parse_buffer_size("receive_buffer", receive_buffer) or DEFAULT_RECEIVE_BUFFER
     sorts_strays = (
         platform.delivers_strays(target.version) or target.group in platform.delivered_to_everyone
@@ -340,17 +339,17 @@ def _bind_address(target: _Target, port: int) -> SocketAddress:
     host = str(target.group) if target.platform.binds_to_group else _WILDCARD[target.version]
     if target.version == 4:
         return (host, port)
-    scope_id = _scope_id(target) if target.platform.binds_to_group else 0
+    scope_id = _scope_id(target.group, target.interface) if target.platform.binds_to_group else 0
     return (host, port, 0, scope_id)
 
 
-def _scope_id(target: _Target) -> int:
+def _scope_id(group: IPAddress, interface: Interface) -> int:
     """The interface's index for groups that each interface has for itself (scopes 1 and 2).
 
     Linux needs it to bind to those, and pays no attention to it for other scopes (seen on 6.18 with
     scopes 4, 5, 8 and E): there it is 0, so as not to look like a choice.
     """
-    return target.interface.index if ipv6_scope(target.group) in (1, 2) else 0
+    return interface.index if ipv6_scope(group) in (1, 2) else 0
 
 
 def _join(target: _Target, senders: tuple[IPAddress, ...]) -> tuple[SocketOption, ...]:
@@ -452,10 +451,10 @@ def plan_sender(
     port = parse_port(port)
     source_port = parse_port(source_port, zero_allowed=True)
     sender = None if source is None else _same_version(target, parse_source(source))
-    _check_byte("hop_limit", hop_limit)
-    _check_flag("loopback", loopback)
+    check_byte("hop_limit", hop_limit)
+    check_flag("loopback", loopback)
     if traffic_class is not None:
-        _check_byte("traffic_class", traffic_class)
+        check_byte("traffic_class", traffic_class)
     size = parse_buffer_size("send_buffer", send_buffer)
     if sender is None:
         _check_source_address(target)
@@ -476,8 +475,15 @@ def plan_sender(
         after_bind=(),
         group=target.group,
         interface=interface,
-        destination=_destination(target, port),
+        destination=plan_destination(target.group, port, interface),
     )
+
+
+def plan_destination(group: IPAddress, port: int, interface: Interface) -> SocketAddress:
+    """The address to send to, as the `socket` module writes it."""
+    if group.version == 4:
+        return (str(group), port)
+    return (str(group), port, 0, _scope_id(group, interface))
 
 
 def _check_source_address(target: _Target) -> None:
@@ -570,43 +576,3 @@ def _source_address(
         return (host, source_port)
     link_local = source is not None and source.is_link_local
     return (host, source_port, 0, target.interface.index if link_local else 0)
-
-
-def _destination(target: _Target, port: int) -> SocketAddress:
-    if target.version == 4:
-        return (str(target.group), port)
-    return (str(target.group), port, 0, _scope_id(target))
-
-
-# --- Values ------------------------------------------------------------------------------------
-
-
-def parse_buffer_size(name: str, value: object) -> int | None:
-    """A size of kernel buffer; None leaves it to us.
-
-    Raises:
-      ValueError: not from 1 to 2**31 - 1
-      TypeError: no integer
-    """
-    if value is None:
-        return None
-    size = _check_int(name, value)
-    if not 1 <= size <= _LARGEST_INT:
-        raise ValueError(f"{name}={size} is outside 1 to {_LARGEST_INT}")
-    return size
-
-
-def _check_byte(name: str, value: object) -> None:
-    if not 0 <= _check_int(name, value) <= 255:
-        raise ValueError(f"{name}={value} is outside 0 to 255")
-
-
-def _check_int(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} is not an integer")
-    return value
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} is neither True nor False")

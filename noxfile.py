@@ -1,0 +1,82 @@
+"""Everything that must hold: `nox` runs it, `nox -l` lists it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "wheel"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+PLATFORMS = ("linux", "darwin", "win32")
+FORMATTED = ("trio_mcast", "tests", "examples", "benchmarks", "noxfile.py")
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, spelling, and which module may import which."""
+    session.install(*group("lint"), ".[cli]")
+    there = [path for path in FORMATTED if Path(path).exists()]
+    session.run("ruff", "format", "--check", *there)
+    session.run("ruff", "check", *there)
+    session.run("codespell", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", *there)
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-check for three systems from one machine, and what users see of the installed wheel."""
+    session.install(*group("types"), ".[cli,test]")
+    for platform in PLATFORMS:
+        session.run("mypy", f"--platform={platform}", "--python-version=3.11")
+    session.run("mypy", "--platform=linux", "tests/typing")
+    session.run("pyright", "--verifytypes", "trio_mcast", "--ignoreexternal", env=_outside())
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; `nox -s tests -- ARGS` passes arguments on to pytest."""
+    session.install("-e", ".[cli,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(name="tests-all", python=PYTHONS)
+def tests_all(session: nox.Session) -> None:
+    """The test suite on every supported Python that this machine has."""
+    session.install(".[cli,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the whole suite."""
+    session.install("coverage[toml]", "-e", ".[cli,test]")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--skip-covered", "--show-missing")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel works from an empty directory, without the checkout and without the extra."""
+    session.install("build")
+    dist = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
+    newest = max(dist.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    session.install("--force-reinstall", "--no-deps", str(newest))
+    session.install("trio", "ifaddr")
+    session.chdir(dist)
+    session.run("python", "-W", "error", "-c", "import trio_mcast; print(trio_mcast.__version__)")
+    session.run("python", "-c", "import trio_mcast as t; print(t.list_interfaces())")
+
+
+def _outside() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": ""}

@@ -1,0 +1,27 @@
+"""Classes that the library makes and users only hold."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class NoPublicConstructor(abc.ABCMeta):
+    """A metaclass whose classes cannot be called, nor derived from with ``final=True``."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, final: bool = False
+    ) -> NoPublicConstructor:
+        for base in bases:
+            if getattr(base, "_is_final", False) and base.__dict__.get("_is_final"):
+                raise TypeError(f"{base.__name__} is final: wrap it instead of deriving from it")
+        namespace["_is_final"] = final
+        return super().__new__(cls, name, bases, namespace)
+
+    def __call__(cls, *args: object, **kwargs: object) -> None:
+        raise TypeError(f"{cls.__name__} has no public constructor: see its documentation")
+
+    def _create(cls: type[_T], *args: object, **kwargs: object) -> _T:
+        return super().__call__(*args, **kwargs)  # type: ignore[misc, no-any-return]

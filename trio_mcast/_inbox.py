@@ -1,0 +1,118 @@
+"""Where the batches of all memberships meet before the program takes datagrams one by one.
+
+This is a memory channel whose capacity counts datagrams. Trio's own counts the items put in, which
+here are lists of any length, and cannot give up its oldest ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Literal, TypeAlias
+
+import trio
+
+from ._plan.datagram import Datagram
+
+Overflow: TypeAlias = Literal["wait", "drop-oldest"]
+
+# Other tasks run at least once in so many datagrams, as many as one drain of a socket yields.
+_DATAGRAMS_PER_TURN: Final = 64
+
+
+class Inbox:
+    """A bounded queue of datagrams, with memberships that put and tasks that take."""
+
+    def __init__(self, max_buffered: int, overflow: Overflow) -> None:
+        self._datagrams: deque[Datagram] = deque()
+        self._max_buffered = max_buffered
+        self._waits_when_full = overflow == "wait"
+        self._until_others_run = _DATAGRAMS_PER_TURN
+        self._takers = trio.lowlevel.ParkingLot()
+        self._putters = trio.lowlevel.ParkingLot()
+        self._closed = False
+        self._failure: BaseException | None = None
+
+    def __len__(self) -> int:
+        return len(self._datagrams)
+
+    async def wait_for_room(self) -> None:
+        """Return when a batch may be read and put. With "drop-oldest" that is always."""
+        while self._waits_when_full and len(self._datagrams) >= self._max_buffered:
+            await self._putters.park()
+
+    def put(self, batch: list[Datagram]) -> list[Datagram]:
+        """Add a batch and return what had to be given up for it."""
+        datagrams = self._datagrams
+        datagrams.extend(batch)
+        given_up: list[Datagram] = []
+        if not self._waits_when_full:
+            surplus = len(datagrams) - self._max_buffered
+            given_up = [datagrams.popleft() for _ in range(surplus)]
+        if self._takers:
+            self._takers.unpark(count=len(batch))
+        return given_up
+
+    async def take(self) -> Datagram:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._datagrams:
+            await self._wait_for_datagrams()
+        elif self._until_others_run <= 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            if not self._datagrams:  # another task took them meanwhile
+                await self._wait_for_datagrams()
+        return self.take_nowait()
+
+    def take_nowait(self) -> Datagram:
+        if not self._datagrams:
+            self._raise_if_over()
+            raise trio.WouldBlock
+        datagram = self._datagrams.popleft()
+        self._until_others_run -= 1
+        if self._putters:
+            self._let_putters_in()
+        return datagram
+
+    async def take_batch(self, limit: int | None) -> list[Datagram]:
+        datagrams = self._datagrams
+        if datagrams:
+            await trio.lowlevel.checkpoint()
+        if not datagrams:
+            await self._wait_for_datagrams()
+        self._until_others_run = _DATAGRAMS_PER_TURN
+        if limit is None or limit >= len(datagrams):
+            batch = list(datagrams)
+            datagrams.clear()
+        else:
+            batch = [datagrams.popleft() for _ in range(limit)]
+        if self._putters:
+            self._let_putters_in()
+        return batch
+
+    async def _wait_for_datagrams(self) -> None:
+        while not self._datagrams:
+            self._raise_if_over()
+            await self._takers.park()
+        self._until_others_run = _DATAGRAMS_PER_TURN
+
+    def _let_putters_in(self) -> None:
+        if len(self._datagrams) < self._max_buffered:
+            self._putters.unpark_all()
+
+    def _raise_if_over(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this receiver was closed")
+        if self._failure is not None:
+            raise trio.BrokenResourceError(
+                "no membership of this receiver can deliver again"
+            ) from self._failure
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing will be put any more. What is there can still be taken."""
+        self._failure = error
+        self._takers.unpark_all()
+
+    def close(self) -> None:
+        self._closed = True
+        self._datagrams.clear()
+        self._takers.unpark_all()
+        self._putters.unpark_all()

@@ -1,0 +1,160 @@
+"""Rtnetlink, the way in which Linux tells about interfaces and routes (rtnetlink(7)).
+
+Unlike ``/sys/class/net`` it belongs to the network namespace of the thread that made the socket,
+and any user may ask. Numbers are from ``linux/rtnetlink.h``, ``linux/if_link.h`` and
+``linux/netlink.h``; all fields are in host byte order.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+assert not TYPE_CHECKING or sys.platform == "linux"
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
+RTM_NEWROUTE: Final = 24
+RTM_GETROUTE: Final = 26
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_DUMP: Final = 0x300
+
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_AF_SPEC: Final = 26
+IFLA_EXT_MASK: Final = 29
+IFLA_INET6_CONF: Final = 2
+RTEXT_FILTER_SKIP_STATS: Final = 8
+DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
+
+RTA_DST: Final = 1
+RTA_OIF: Final = 4
+
+NLA_TYPE_MASK: Final = 0x3FFF  # the two top bits are flags (nested, network order)
+
+# nlmsghdr: length, type, flags, sequence number, port
+_HEADER: Final = struct.Struct("=IHHII")
+# ifinfomsg: family, padding, device type, index, flags, change mask
+_LINK: Final = struct.Struct("=BxHiII")
+# rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+_ROUTE: Final = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+
+
+class Message(NamedTuple):
+    type: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Link:
+    """What RTM_NEWLINK and RTM_DELLINK tell of an interface."""
+
+    index: int
+    name: str
+    flags: int
+    mtu: int
+    has_ipv6: bool
+
+
+def read_messages(data: bytes) -> Iterator[Message]:
+    """Take a netlink datagram apart."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield Message(kind, data[offset + _HEADER.size : offset + length])
+        offset += _aligned(length)
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """Take a run of attributes apart: number to payload, the last of a number winning."""
+    found = {}
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & NLA_TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += _aligned(length)
+    return found
+
+
+def read_link(body: bytes) -> Link:
+    """Read the body of a RTM_NEWLINK or RTM_DELLINK message."""
+    _family, _type, index, flags, _change = _LINK.unpack_from(body)
+    attributes = read_attributes(body[_LINK.size :])
+    return Link(
+        index,
+        attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+        flags,
+        int.from_bytes(attributes.get(IFLA_MTU, b""), sys.byteorder),
+        _runs_ipv6(attributes.get(IFLA_AF_SPEC, b"")),
+    )
+
+
+def _runs_ipv6(af_spec: bytes) -> bool:
+    """Whether IPv6 has a state for the interface (gone below MTU 1280), and is not disabled."""
+    inet6 = read_attributes(af_spec).get(socket.AF_INET6)
+    if inet6 is None:
+        return False
+    settings = read_attributes(inet6).get(IFLA_INET6_CONF, b"")
+    disabled = settings[4 * DEVCONF_DISABLE_IPV6 :][:4]
+    return not any(disabled)
+
+
+def list_links() -> list[Link]:
+    """Every interface of this thread's network namespace."""
+    filter_ = struct.pack("=HHI", 8, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + filter_
+    return [
+        read_link(message.body)
+        for message in _ask(RTM_GETLINK, NLM_F_DUMP, request)
+        if message.type == RTM_NEWLINK
+    ]
+
+
+def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> int | None:
+    """The index of the interface that a datagram to the destination would leave by, if any."""
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    packed = destination.packed
+    request = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
+    request += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), RTA_DST) + packed
+    try:
+        answer = next(_ask(RTM_GETROUTE, 0, request))
+    except OSError:  # ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL: all kinds of "no route"
+        return None
+    oif = read_attributes(answer.body[_ROUTE.size :]).get(RTA_OIF)
+    return int.from_bytes(oif, sys.byteorder) if oif else None
+
+
+def _ask(kind: int, flags: int, request: bytes) -> Iterator[Message]:
+    """Send a request to the kernel and yield its answers. It answers at once: nothing blocks."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        length = _HEADER.size + len(request)
+        sock.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 0, 0) + request)
+        while True:
+            for message in read_messages(sock.recv(1 << 16)):
+                if message.type == NLMSG_DONE:
+                    return
+                if message.type == NLMSG_ERROR:
+                    error = -int.from_bytes(message.body[:4], sys.byteorder, signed=True)
+                    raise OSError(error, os.strerror(error))
+                yield message
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

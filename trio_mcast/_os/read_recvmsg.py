@@ -1,0 +1,79 @@
+"""Reads with what Python's `socket` module has: the way on macOS, and the fall-back elsewhere."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Final
+
+from .._plan.datagram import Datagram
+from .._plan.packet_info import AncillaryData, read_ancillary_untrusted
+from .._plan.platforms import Platform
+from .reading import DATAGRAMS_PER_READ, Batch, Origin
+
+_LARGEST_DATAGRAM: Final = 1 << 16
+_CONTROL_SIZE: Final = 256
+_NOTHING_KNOWN: Final = AncillaryData()
+
+
+class PortableReader:
+    """Reads one datagram for each system call."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._buffer = memoryview(bytearray(_LARGEST_DATAGRAM))
+
+    def read(self, sock: socket.socket, origin: Origin) -> Batch:
+        """Read what is there, up to `DATAGRAMS_PER_READ` datagrams, without waiting.
+
+        Raises:
+          OSError: the kernel refused, other than for there being nothing
+        """
+        read_one = self._read_with_ancillary if origin.has_ancillary else self._read_plain
+        datagrams: list[Datagram] = []
+        size = 0
+        for _ in range(DATAGRAMS_PER_READ):
+            try:
+                datagram = read_one(sock, origin)
+            except (BlockingIOError, InterruptedError):
+                break
+            except ConnectionResetError:  # Windows: an answer of ours met a closed port
+                continue
+            except OSError:
+                if not datagrams:
+                    raise
+                break  # what was read goes first; the error will come again if it is real
+            if datagram is not None:
+                datagrams.append(datagram)
+                size += len(datagram.data)
+        return Batch(datagrams, size)
+
+    def _read_plain(self, sock: socket.socket, origin: Origin) -> Datagram:
+        length, source = sock.recvfrom_into(self._buffer)
+        data = bytes(self._buffer[:length])
+        return Datagram(data, source, origin.group, origin.port, origin.interface)
+
+    def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> Datagram | None:
+        assert sys.platform != "win32"  # which has no recvmsg(2)
+        length, items, flags, source = sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
+        found = read_ancillary_untrusted(self._platform, items)
+        if _is_stray(found, origin):
+            return None
+        return Datagram(
+            bytes(self._buffer[:length]),
+            source,
+            origin.group,
+            origin.port,
+            origin.interface,
+            found.hop_limit,
+            found.timestamp,
+            found.traffic_class,
+            bool(flags & socket.MSG_TRUNC),
+        )
+
+
+def _is_stray(found: AncillaryData, origin: Origin) -> bool:
+    """Whether the datagram was for another group or came in by another interface."""
+    if found.destination is not None and found.destination != origin.packed_group:
+        return True
+    return found.interface_index not in (None, origin.interface.index)

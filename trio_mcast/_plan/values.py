@@ -1,0 +1,39 @@
+"""Plain values that callers pass: what is wrong with them is said before anything is opened."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LARGEST_INT: Final = 2**31 - 1
+
+
+def parse_buffer_size(name: str, value: object) -> int | None:
+    """A size of kernel buffer; None leaves it to us.
+
+    Raises:
+      ValueError: not from 1 to 2**31 - 1
+      TypeError: no integer
+    """
+    if value is None:
+        return None
+    size = check_int(name, value)
+    if not 1 <= size <= _LARGEST_INT:
+        raise ValueError(f"{name}={size} is outside 1 to {_LARGEST_INT}")
+    return size
+
+
+def check_byte(name: str, value: object) -> None:
+    if not 0 <= check_int(name, value) <= 255:
+        raise ValueError(f"{name}={value} is outside 0 to 255")
+
+
+def check_int(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is not an integer")
+    return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is neither True nor False")
+    return value
