@@ -36,7 +36,7 @@ class ReceiverSettings:
 
 @dataclass
 class Figures:
-    """What was received and what was lost, so far. A number that the system does not tell is None."""
+    """What was received and lost so far. What the system does not tell is None."""
 
     datagrams_received: int = 0
     bytes_received: int = 0

@@ -92,7 +92,7 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
 
 
 class _Batches:
-    """An iterator and not an async generator, so that a loop over it can be left without clean-up."""
+    """No async generator, so that a loop over it can be left without clean-up."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -203,8 +203,8 @@ async def open_receiver(
         ones. `MulticastReceiver.statistics` counts what is lost either way
       max_buffered: how many datagrams to hold ready for the program. "wait" may hold one batch for
         each membership more
-      receive_buffer: bytes of buffer to ask the kernel for, at each socket; None asks for 4 MiB. The
-        kernel may grant less, which the statistics tell
+      receive_buffer: bytes of buffer to ask the kernel for, at each socket; None asks for 4 MiB.
+        The kernel may grant less, which the statistics tell
       follow: join again by itself when an interface goes and comes back, and on interfaces that
         appear later
 

@@ -599,12 +599,13 @@ class Talker:
         hop_limit: int = 1,
         traffic_class: int = 0,
     ) -> None:
-        self._six = ":" in group
-        self._destination = (group, port, 0, card.index) if self._six else (group, port)
-        self.socket = card.host.socket(socket.AF_INET6 if self._six else socket.AF_INET)
+        self.group = group
+        six = ":" in group
+        self._destination = (group, port, 0, card.index) if six else (group, port)
+        self.socket = card.host.socket(socket.AF_INET6 if six else socket.AF_INET)
         self.socket.settimeout(PATIENCE)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        if self._six:
+        if six:
             ip, multicast_if = socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF
             self.socket.setsockopt(ip, socket.IPV6_MULTICAST_HOPS, hop_limit)
             self.socket.setsockopt(ip, socket.IPV6_TCLASS, traffic_class)
@@ -618,7 +619,7 @@ class Talker:
         if source is not None or source_port:
             zone = card.index if source is not None and source.startswith("fe80:") else 0
             self.socket.bind(
-                (source or "::", source_port, 0, zone) if self._six else (source or "", source_port)
+                (source or "::", source_port, 0, zone) if six else (source or "", source_port)
             )
 
     def send(self, *payloads: bytes) -> None:

@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import Final
 
+from .._errors import NotSupportedError
 from .._plan.datagram import Datagram
 from .._plan.packet_info import AncillaryData, read_ancillary_untrusted
 from .._plan.platforms import Platform
@@ -54,7 +55,8 @@ class PortableReader:
         return Datagram(data, source, origin.group, origin.port, origin.interface)
 
     def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> Datagram | None:
-        assert sys.platform != "win32"  # which has no recvmsg(2)
+        if sys.platform == "win32":
+            raise NotSupportedError("Python has no recvmsg on Windows")
         length, items, flags, source = sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
         found = read_ancillary_untrusted(self._platform, items)
         if _is_stray(found, origin):

@@ -113,7 +113,7 @@ def read_receive_buffer(sock: socket.socket) -> int:
 
 
 def drain_error_queue(sock: socket.socket) -> None:
-    """Throw away the ICMP errors that IP_RECVERR has queued, for they make the socket look ready."""
+    """Throw away the ICMP errors that IP_RECVERR queues: they make a socket look ready."""
     if sys.platform != "linux":
         return
     try:

@@ -1,8 +1,8 @@
 """Network interfaces as values, and the choice among them.
 
 A selector is what a caller writes to mean some interfaces: a name, an index, an address, a network,
-or an `Interface` that was listed before. It is parsed once and can then be held against any listing,
-also a later one: that is how a receiver finds the same interface again after it was re-created.
+or an `Interface` that was listed before. It is parsed once and can then be held against any
+listing, also a later one: that is how a receiver finds an interface again that was re-created.
 """
 
 from __future__ import annotations
