@@ -57,6 +57,7 @@ class Inbox:
         if not self._datagrams:
             await self._wait_for_datagrams()
         elif self._until_others_run <= 0:
+            self._until_others_run = _DATAGRAMS_PER_TURN
             await trio.lowlevel.cancel_shielded_checkpoint()
             if not self._datagrams:  # another task took them meanwhile
                 await self._wait_for_datagrams()

@@ -6,6 +6,10 @@ machine: print it to see what has to be done, or carry it out with another event
 
 from __future__ import annotations
 
+from ._os.sockets import (
+    current_platform as current_platform,
+    open_planned_socket as open_planned_socket,
+)
 from ._plan.options import SocketOption as SocketOption
 from ._plan.plan import (
     SocketPlan as SocketPlan,

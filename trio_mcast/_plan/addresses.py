@@ -75,7 +75,7 @@ def parse_group(value: object) -> Group:
 def _not_a_group(value: object, address: IPAddress) -> str:
     if mapped := mapped_ipv4(address):
         return f"{str(value)!r} {_mapped(mapped)}"
-    return f"{str(value)!r} is a unicast address; IPv4 groups are 224.0.0.0/4, IPv6 groups ff00::/8"
+    return f"{str(value)!r} is a unicast address; IPv4 groups are 224.0.0.0/4, IPv6 ff00::/8"
 
 
 def _mapped(address: IPv4Address) -> str:

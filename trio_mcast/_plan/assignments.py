@@ -209,7 +209,7 @@ IPV4: tuple[Row, ...] = (
     ("224.0.1.122", "LiebDevMgmg-DM", "", "", 0),
     ("224.0.1.123", "TRIBALVOICE", "", "", 0),
     ("224.0.1.125", "PolyCom Relay1", "", "", 0),
-    ("224.0.1.126", "Infront Multi1", "", "", 0),
+    ("224.0.1.126", "Infront Multi1", "", "", 0),  # codespell:ignore infront
     ("224.0.1.127", "XRX DEVICE DISC", "", "", 0),
     ("224.0.1.128", "CNN", "", "", 0),
     ("224.0.1.129", "PTP-primary", "", "PTP primary", 319),
@@ -711,7 +711,7 @@ CONVENTIONAL: tuple[tuple[str, str, int], ...] = (
     ("224.0.0.230-224.0.0.233", "Dante control and monitoring", 8702),
     ("224.0.2.60", 'Minecraft Java "Open to LAN"', 4445),
     ("224.2.2.3", "Hazelcast", 54327),
-    ("224.244.224.245", "SOME/IP service discovery (usual example)", 30490),
+    ("224.244.224.245", "SOME/IP-SD, service discovery (usual example)", 30490),
     ("226.94.1.1", "OpenAIS / Corosync (sample configuration)", 5405),
     ("228.0.0.4", "Apache Tomcat clustering", 45564),
     ("228.8.8.8", "JGroups UDP (sample configuration)", 45588),

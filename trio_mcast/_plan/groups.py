@@ -110,14 +110,14 @@ def embedded_rp_groups(
         raise ValueError(f"prefix length {prefix_length} is outside 1 to 64 (RFC 3956 s4)")
     if address in _LINK_LOCAL or int(address) >> 112 == 0:
         raise AddressError(
-            f"{address} cannot be a rendezvous point: fe80::/10 and ::/16 are excluded "
+            f"{str(rp)!r} cannot be a rendezvous point: fe80::/10 and ::/16 are excluded "
             "(RFC 3956 s4)"
         )
     prefix = IPv6Network((int(address), prefix_length), strict=False)
     riid = int(address) - int(prefix.network_address)
     if not 1 <= riid <= 15:
         raise AddressError(
-            f"{address} cannot be carried in a group: behind the {prefix_length} bits of its "
+            f"{str(rp)!r} cannot be carried in a group: behind the {prefix_length} bits of its "
             "prefix it must be 0 but for the last digit, 1 to f (RFC 3956 s4)"
         )
     fields = riid << 8 | prefix_length
@@ -192,7 +192,7 @@ def scope_relative_group(block: str | IPv4Network, offset: int) -> IPv4Address:
 
 
 def sacn_group(universe: int) -> IPv4Address:
-    """The group of a universe of streaming ACN, stage lighting over IP (ANSI E1.31).
+    """The group of a universe of sACN, stage lighting over IP (ANSI E1.31).
 
     Args:
       universe: 1 to 63999, or 64214 for universe discovery

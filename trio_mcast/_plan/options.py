@@ -62,7 +62,7 @@ def named_option(
 
 def int_option(name: OptionName, value: int, *, optional: bool = False) -> SocketOption:
     """An option whose value is an int."""
-    return named_option(name, pack_int(value), f"={value}", optional=optional)
+    return named_option(name, pack_int(value), f"={value:d}", optional=optional)
 
 
 def pack_int(value: int) -> bytes:

@@ -1,0 +1,83 @@
+"""The commands, and what becomes of their exceptions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+import trio_mcast
+
+from .classify import classify
+from .demo import demo
+from .errors import UsageError
+from .interfaces import interfaces
+from .listen import listen
+from .output import prepare_streams, tell
+from .plan import plan
+from .send import send
+
+PROGRAM = "trio-mcast"
+
+app = App(
+    name=PROGRAM,
+    help="""\
+Hear and send UDP multicast, and find out what is going on.
+
+Try, in two terminals:
+
+    trio-mcast listen 239.1.2.3 --port 5000
+    trio-mcast send 239.1.2.3 hello --port 5000
+
+A group is written [SOURCE@]GROUP[%INTERFACE] everywhere.
+Exit codes: 0 done, 1 nothing received or a finding, 2 wrong usage.
+""",
+    help_format="plaintext",
+    version=trio_mcast.__version__,
+    backend="trio",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    # No --no-json and --empty-source beside --json and --source, no "[default: False]".
+    default_parameter=Parameter(negative=(), show_default=False),
+)
+for command in (listen, send, interfaces, classify, plan, demo):
+    app.command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say, and return the exit code."""
+    prepare_streams()
+    try:
+        return app(arguments, exit_on_error=False, print_error=False) or 0
+    except CycloptsError as error:
+        chain = " ".join((PROGRAM, *(error.command_chain or ())))
+        return _fail(2, error, f"see {chain} --help")
+    except trio_mcast.InterfaceNotFoundError as error:
+        return _fail(2, error, f"see {PROGRAM} interfaces")
+    except BrokenPipeError:
+        _silence_streams()
+        return 0
+    except (trio_mcast.SocketSetupError, trio_mcast.SendError) as error:
+        return _fail(1, error)
+    except (trio_mcast.MulticastError, UsageError, ValueError) as error:
+        return _fail(2, error)
+
+
+def _fail(code: int, error: Exception, *hints: str) -> int:
+    """Say in one line what went wrong, and below it what to do about it."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    tell(f"{PROGRAM}: {' '.join(text.split())}")
+    tell(*(f"  {hint}" for hint in (*getattr(error, "__notes__", ()), *hints)))
+    return code
+
+
+def _silence_streams() -> None:
+    """Nobody reads on (``| head``): keep Python from failing again when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())

@@ -1,0 +1,48 @@
+"""Groups, interfaces and addresses as people type and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import trio_mcast
+from trio_mcast._plan.addresses import Group, parse_group_spec
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class WantedGroup:
+    """A group to join, and the sources to accept; none: everyone."""
+
+    group: Group
+    sources: tuple[IPv4Address | IPv6Address | str, ...]
+
+
+def parse_wanted_groups(specs: Iterable[str], sources: Sequence[str]) -> list[WantedGroup]:
+    """What `[SOURCE@]GROUP[%INTERFACE]...` and `--source` together ask for.
+
+    A group named twice with a source each wants both. `--source` is for the groups without one of
+    their own.
+    """
+    wanted: dict[Group, tuple[IPv4Address | IPv6Address | str, ...]] = {}
+    for spec in specs:
+        group, own = parse_group_spec(spec)
+        chosen = own or tuple(sources)
+        if not chosen and trio_mcast.classify(group.address).is_ssm:
+            raise UsageError(
+                f"{group} is for source-specific multicast and needs the address of a sender: "
+                f"write SOURCE@{group}, or add --source"
+            )
+        if group in wanted and bool(wanted[group]) != bool(chosen):
+            raise UsageError(f"{group} is named both with and without a source")
+        wanted[group] = tuple(dict.fromkeys((*wanted.get(group, ()), *chosen)))
+    return [WantedGroup(group, chosen) for group, chosen in wanted.items()]
+
+
+def show_address(address: tuple[Any, ...]) -> str:
+    """A socket address: ``10.0.0.1:5000``, ``[fe80::1%eth0]:5000``."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
