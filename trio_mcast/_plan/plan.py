@@ -425,8 +425,8 @@ def plan_sender(
     The hop limit is that of multicast only: what is sent to a host keeps the system's.
 
     Without `source` and `source_port` the socket is left unbound: the system binds it at the first
-    send. Of several IPv4 addresses on the interface the system then takes its first; `source` is
-    for who wants another.
+    send. Of several IPv4 addresses on the interface the system takes its first that is valid beyond
+    the link; `source` is for who wants another.
 
     Args:
       platform: the system to plan for; it need not be this one
@@ -464,7 +464,7 @@ def plan_sender(
         before_bind=(
             *(_port_of_others(platform, family) if source_port else ()),
             *_v6_only(family),
-            _send_by(target),
+            _send_by(target, sender),
             int_option(family.hop_limit, hop_limit),
             int_option(family.loopback, loopback),
             *(() if traffic_class is None else (int_option(family.traffic_class, traffic_class),)),
@@ -521,14 +521,17 @@ def _port_of_others(platform: Platform, family: Family) -> tuple[SocketOption, .
     return (*_ones(platform.share_port), *_keep_to_memberships(family))
 
 
-def _send_by(target: _Target) -> SocketOption:
+def _send_by(target: _Target, sender: IPAddress | None) -> SocketOption:
     """The interface is chosen by its index, which needs no route."""
     index = target.interface.index
     name = target.family.multicast_interface
     subject = f"={index} ({target.interface.friendly_name})"
     match target.family.interface_form:
         case "ip_mreqn":
-            return named_option(name, pack_ip_mreqn(index), subject)
+            address = None if sender else _narrow_address(target.interface)
+            if address is not None:
+                subject += f", source {address}"
+            return named_option(name, pack_ip_mreqn(index, address=address), subject)
         case "index":
             return named_option(name, pack_index(index), subject)
         case "index as address":
@@ -542,6 +545,20 @@ def _send_by(target: _Target) -> SocketOption:
                 subject,
                 fallback=by_address[0] if by_address else None,
             )
+
+
+def _narrow_address(interface: Interface) -> IPv4Address | None:
+    """The interface's address if it has but such as are valid on the host or the link only.
+
+    Linux prefers another interface's address to those, and 0.0.0.0 to none (seen on 6.18 with
+    127.0.0.1 on lo, and with 169.254.0.0/16 as DHCP clients set it), so it must be named. One that
+    is valid everywhere is better not named: the kernel takes it by itself, and follows when DHCP
+    replaces it.
+    """
+    addresses = _ipv4_addresses(interface)
+    if all(address.is_loopback or address.is_link_local for address in addresses):
+        return next(iter(addresses), None)
+    return None
 
 
 def _report_errors(family: Family) -> tuple[SocketOption, ...]:
