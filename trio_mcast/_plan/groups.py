@@ -183,8 +183,8 @@ def scope_relative_group(block: str | IPv4Network, offset: int) -> IPv4Address:
       ValueError: an offset outside 0 to 255
     """
     network = _parse_network(block)
-    if int(network[0]) >> 24 != 239 or not 8 <= network.prefixlen <= 24:
-        raise AddressError(f"{str(block)!r} is not a scope of 239.0.0.0/8, /24 at the longest")
+    if int(network[0]) >> 24 != 239 or network.prefixlen > 24:
+        raise AddressError(f"{str(block)!r} is not a scope in 239.0.0.0/8, /24 at the longest")
     _check_integer("offset", offset)
     if not 0 <= offset <= 255:
         raise ValueError(f"offset {offset} is outside 0 to 255 (RFC 2365 s9)")
