@@ -433,6 +433,10 @@ def test_after_closing_every_call_of_a_sender_says_so(
         ):
             with pytest.raises(trio.ClosedResourceError):
                 await call()
+        with pytest.raises(trio.ClosedResourceError):
+            sender.statistics()
+        with pytest.raises(trio.ClosedResourceError):
+            _ = sender.local_address
         await sender.aclose()
 
     async def main() -> None:

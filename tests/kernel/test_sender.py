@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 import trio
 import trio.testing
-from kernel.network import Network
+from kernel.network import Card, Network
 from kernel.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
@@ -725,6 +725,156 @@ def test_a_firewall_that_rejects_is_a_send_error(network: Network, udp_port: int
             assert caught.value.errno == errno.EPERM
 
     here.host.run(main)
+
+
+def test_an_icmp_error_about_an_answer_does_not_hit_the_next_datagram(
+    network: Network, udp_port: int
+) -> None:
+    """Nobody listens where the answer goes; the kernel would tell it to whatever is sent next."""
+    here, there = network.pair()
+    for group, address in ((GROUP4, there.ipv4), (GROUP6, there.ipv6)):
+        listener = there.listener(group, udp_port)
+        closed_port = udp_port - 1
+
+        async def main(group=group, address=address, listener=listener, port=closed_port) -> None:
+            async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+                for number in range(5):
+                    await sender.send_to(b"to nobody", (address, port))
+                    await sender.send(b"%d" % number)
+                    assert listener.receive_data() == b"%d" % number
+                assert sender.statistics().datagrams_sent == 10
+                assert sender.statistics().send_errors == 0
+
+        here.host.run(main)
+
+
+# --- Slow networks --------------------------------------------------------------------------------
+
+
+def slow_down(card: Card, rate: str, limit: int) -> None:
+    """Let an interface send no faster than a rate, with a queue of so many bytes before it."""
+    shape = f"root tbf rate {rate} burst 2000 limit {limit}"
+    try:
+        card.host.command("tc", "qdisc", "replace", "dev", card.name, *shape.split())
+    except (FileNotFoundError, AssertionError) as error:
+        pytest.skip(f"traffic cannot be shaped here: {error}")
+
+
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("way", ["send", "send_batch"])
+def test_a_full_send_buffer_makes_the_sender_wait_while_others_run(
+    network: Network, udp_port: int, group: str, way: str
+) -> None:
+    here, there = network.pair()
+    listener = there.listener(group, udp_port)
+    slow_down(here, "2mbit", 1_000_000)
+    sent = [b"%04d" % number * 250 for number in range(30)]
+
+    async def main() -> None:
+        async with (
+            trio_mcast.open_sender(
+                group, port=udp_port, interface="eth0", send_buffer=5000, loopback=False
+            ) as sender,
+            trio.open_nursery() as nursery,
+        ):
+            turns = 0
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await trio.sleep(0.001)
+
+            nursery.start_soon(other)
+            if way == "send":
+                for data in sent:
+                    await sender.send(data)
+            else:
+                await sender.send_batch(sent)
+            assert sender.statistics().datagrams_sent == 30
+            assert turns > 10
+            nursery.cancel_scope.cancel()
+
+    here.host.run(main)
+    assert [listener.receive_data() for _ in sent] == sent
+
+
+def test_several_tasks_may_wait_for_a_full_send_buffer(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
+    listener = there.listener(GROUP4, udp_port)
+    slow_down(here, "2mbit", 1_000_000)
+    sent = [b"%04d" % number * 250 for number in range(20)]
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interface="eth0", send_buffer=5000
+        ) as sender:
+            async with trio.open_nursery() as nursery:
+                for data in sent:
+                    nursery.start_soon(sender.send, data)
+            assert sender.statistics().datagrams_sent == 20
+
+    here.host.run(main)
+    assert sorted(listener.receive_data() for _ in sent) == sent
+
+
+def test_a_send_that_is_cancelled_while_it_waits_has_not_happened(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    listener = there.listener(GROUP4, udp_port)
+    slow_down(here, "8kbit", 1_000_000)
+
+    async def main() -> int:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interface="eth0", send_buffer=5000
+        ) as sender:
+            with trio.move_on_after(0.05) as scope:
+                for _ in range(100):
+                    await sender.send(bytes(1000))
+            assert scope.cancelled_caught
+            return sender.statistics().datagrams_sent
+
+    sent = here.host.run(main)
+    assert 0 < sent < 100
+    slow_down(here, "1gbit", 1_000_000)
+    here.talker(GROUP4, udp_port).send(b"marker")
+    heard = [listener.receive_data() for _ in range(sent + 1)]
+    assert heard == [bytes(1000)] * sent + [b"marker"]
+
+
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("way", ["send", "send_batch"])
+def test_a_full_queue_of_the_interface_is_an_error_not_a_silent_loss(
+    network: Network, udp_port: int, group: str, way: str
+) -> None:
+    here, there = network.pair()
+    listener = there.listener(group, udp_port)
+    slow_down(here, "8kbit", 5000)
+
+    async def send_many(sender: trio_mcast.MulticastSender) -> None:
+        if way == "send_batch":
+            await sender.send_batch([bytes(1000)] * 100)
+        else:
+            for _ in range(100):
+                await sender.send(bytes(1000))
+
+    async def main() -> int:
+        async with trio_mcast.open_sender(
+            group, port=udp_port, interface="eth0", loopback=False
+        ) as sender:
+            with pytest.raises(trio_mcast.SendError) as caught:
+                await send_many(sender)
+            assert caught.value.errno == errno.ENOBUFS
+            assert sender.statistics().send_errors == 1
+            return sender.statistics().datagrams_sent
+
+    sent = here.host.run(main)
+    assert 0 < sent < 10
+    slow_down(here, "1gbit", 1_000_000)
+    here.talker(group, udp_port).send(b"marker")
+    heard = [listener.receive_data() for _ in range(sent + 1)]
+    assert heard == [bytes(1000)] * sent + [b"marker"]
 
 
 @pytest.mark.parametrize("group", BOTH)

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 import trio
-from kernel.network import Card, Network
+from kernel.network import Card, Network, wait_until_async
 from kernel.receiving import BOTH, GROUP4, GROUP6, everything
 
 import trio_mcast
@@ -235,6 +235,46 @@ def test_when_all_interfaces_refuse_the_first_error_is_raised(
         assert caught.value.step
 
     cards["eth0"].host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_a_named_interface_that_is_down_is_heard_once_it_is_up(
+    network: Network, udp_port: int, group: str
+) -> None:
+    here, there = network.pair()
+    here.down()
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port, interfaces="eth0") as receiver:
+            assert [m.interface.name for m in receiver.memberships()] == ["eth0"]
+            here.up()
+            await wait_until_async(
+                lambda: (
+                    here.host.has_joined(group)
+                    and [m.state for m in receiver.memberships()] == ["joined"]
+                ),
+                "the membership stands",
+            )
+            there.talker(group, udp_port).send(b"hello")
+            assert (await receiver.receive()).data == b"hello"
+
+    here.host.run(main)
+
+
+def test_a_named_interface_without_an_ipv4_address_is_heard_all_the_same(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair(ipv4=False)
+    there.add_address("10.77.1.2/24")
+    here.host.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 0)
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port, interfaces="eth0") as receiver:
+            there.talker(GROUP4, udp_port).send(b"hello")
+            assert (await receiver.receive()).data == b"hello"
+
+    here.host.run(main)
 
 
 def test_join_takes_its_own_interfaces(network: Network, udp_port: int) -> None:
