@@ -1,7 +1,7 @@
 """What is asked of the kernel about a datagram, and how its answers are read."""
 
 import struct
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from trio_mcast._plan.packet_info import (
     packet_info_options,
     parse_packet_info,
     read_ancillary_untrusted,
+    read_control_batch_untrusted,
     read_control_buffer_untrusted,
 )
 from trio_mcast._plan.platforms import (
@@ -327,3 +328,93 @@ def test_a_length_that_cannot_be_ends_the_reading(platform: Platform) -> None:
     for length in (0, 1, offset - 1, offset + 65, 2**31, 2**32 - 1):
         data = struct.pack(header, length, 0, 2).ljust(offset, b"\0") + bytes(64)
         assert read_control_buffer_untrusted(platform, data) == []
+
+
+# --- Reading many raw control buffers at once --------------------------------------------------
+
+STRIDE = 320
+
+
+def read_batch(platform: Platform, buffers: list[bytes]) -> list[AncillaryData]:
+    """The columns as rows again."""
+    data = b"".join(buffer.ljust(STRIDE, b"\0") for buffer in buffers)
+    lengths = [len(buffer) for buffer in buffers]
+    columns = read_control_batch_untrusted(platform, memoryview(data), STRIDE, lengths)
+    rows = zip(*columns, strict=False)
+    return [AncillaryData(*row) for row in islice(rows, len(buffers))]
+
+
+def read_singly(platform: Platform, buffers: list[bytes]) -> list[AncillaryData]:
+    return [
+        read_ancillary_untrusted(platform, read_control_buffer_untrusted(platform, buffer))
+        for buffer in buffers
+    ]
+
+
+@st.composite
+def alike_buffers(draw: st.DrawFn) -> tuple[Platform, list[bytes]]:
+    """Buffers with the same messages in the same order, and all sorts of payloads."""
+    platform = draw(platforms)
+    rows = [(r.level, r.type, struct.calcsize(r.layout)) for r in platform.ancillary]
+    unknown = st.tuples(numbers, numbers, st.integers(0, 30))
+    shape = draw(st.lists(st.sampled_from(rows) | unknown, max_size=5))
+    buffers = [
+        fill_control_buffer(
+            platform,
+            [(level, kind, draw(st.binary(min_size=n, max_size=n))) for level, kind, n in shape],
+        )
+        for _ in range(draw(st.integers(0, 6)))
+    ]
+    return platform, buffers
+
+
+@given(alike_buffers())
+def test_alike_buffers_say_together_what_they_say_singly(
+    case: tuple[Platform, list[bytes]],
+) -> None:
+    assert read_batch(*case) == read_singly(*case)
+
+
+some_messages = st.lists(messages, max_size=3)
+
+
+@given(platforms, st.lists(some_messages | st.just([(0, 2, b"\x40\0\0\0")]), max_size=6))
+def test_different_buffers_say_together_what_they_say_singly(
+    platform: Platform, batch: list[list[tuple[int, int, bytes]]]
+) -> None:
+    buffers = [fill_control_buffer(platform, items) for items in batch]
+    assert read_batch(platform, buffers) == read_singly(platform, buffers)
+
+
+@given(
+    platforms,
+    st.integers(0, 60).flatmap(lambda n: st.lists(st.binary(min_size=n, max_size=n), max_size=5)),
+)
+def test_any_batch_is_survived(platform: Platform, buffers: list[bytes]) -> None:
+    assert read_batch(platform, buffers) == read_singly(platform, buffers)
+
+
+def test_buffers_of_one_length_may_still_differ() -> None:
+    hop_limit, other = (0, 2, b"\x40\0\0\0"), (0, 99, b"\x40\0\0\0")
+    alike, different = ([hop_limit] * 4, [hop_limit, other, hop_limit, other])
+    for items in (alike, different, alike, [other] * 4, alike):
+        buffers = [fill_control_buffer(LINUX, [item]) for item in items]
+        said = [AncillaryData(hop_limit=64 if item is hop_limit else None) for item in items]
+        assert read_batch(LINUX, buffers) == said
+
+
+def test_a_batch_keeps_its_time_and_order() -> None:
+    buffers = [
+        fill_control_buffer(
+            MACOS, [(0xFFFF, 2, struct.pack("<qi4x", second, 7)), (0, 24, bytes([second]))]
+        )
+        for second in range(64)
+    ]
+    assert read_batch(MACOS, buffers) == [
+        AncillaryData(hop_limit=second, timestamp=second * 10**9 + 7_000) for second in range(64)
+    ]
+
+
+def test_a_batch_of_silent_buffers_says_nothing() -> None:
+    assert read_batch(LINUX, []) == []
+    assert read_batch(LINUX, [b""] * 5) == [AncillaryData()] * 5

@@ -7,10 +7,11 @@ contents are a stranger's, and a receiver must outlive them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import repeat
 from struct import Struct
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from .._errors import NotSupportedError
 from .interfaces import IPVersion
@@ -179,3 +180,116 @@ def read_control_buffer_untrusted(
 @cache
 def _header(platform: Platform) -> Struct:
     return Struct(platform.control.header)
+
+
+class AncillaryColumns(NamedTuple):
+    """`AncillaryData` of many datagrams, field by field: to be zipped with what else is known.
+
+    What came with none of them is an endless row of None.
+    """
+
+    hop_limit: Iterable[int | None] = repeat(None)
+    timestamp: Iterable[int | None] = repeat(None)
+    traffic_class: Iterable[int | None] = repeat(None)
+    destination: Iterable[bytes | None] = repeat(None)
+    interface_index: Iterable[int | None] = repeat(None)
+    segment_size: Iterable[int | None] = repeat(None)
+
+
+def read_control_batch_untrusted(
+    platform: Platform, data: bytes | bytearray | memoryview, stride: int, lengths: Sequence[int]
+) -> AncillaryColumns:
+    """What many raw control buffers say that lie one after the other, as for recvmmsg(2).
+
+    A socket's control messages have the same shape each time. So it is learned from one buffer, and
+    all are then taken apart by one call of the `struct` module: for 64 buffers in a tenth of the
+    time that reading them singly takes. Few buffers, or such of different shapes, are read singly.
+
+    Args:
+      data: the buffers, each as long as the stride
+      stride: how far apart they begin
+      lengths: how much of each the kernel has filled
+    """
+    count = len(lengths)
+    if count >= _WORTH_A_SHAPE and lengths.count(lengths[0]) == count:
+        shapes = _shapes(platform)
+        key = (stride, lengths[0])
+        known = shapes.get(key)
+        if known is not None and (columns := known.read(data, count)) is not None:
+            return columns
+        learned = _learn_shape(platform, bytes(data[: lengths[0]]), stride)
+        if learned is not None and (columns := learned.read(data, count)) is not None:
+            shapes[key] = learned
+            return columns
+    singly = [
+        read_ancillary_untrusted(
+            platform, read_control_buffer_untrusted(platform, data[start : start + length])
+        )
+        for start, length in zip(range(0, stride * count, stride), lengths, strict=True)
+    ]
+    return AncillaryColumns(*zip(*singly, strict=True))
+
+
+_WORTH_A_SHAPE: Final = 3  # below, reading singly is quicker
+
+
+class _Shape(NamedTuple):
+    """A sequence of control messages: their headers, and where the payloads' values are.
+
+    Attributes:
+      layout: of one buffer, up to the next: headers as bytes, payloads as their formats say
+      headers: places among the layout's values, and the bytes that must be there
+      fields: for each payload that we read, its format's fields and the place of its first value
+    """
+
+    layout: Struct
+    headers: tuple[tuple[int, bytes], ...]
+    fields: tuple[tuple[tuple[str, ...], int], ...]
+
+    def read(self, data: bytes | bytearray | memoryview, count: int) -> AncillaryColumns | None:
+        """The values; None if any of the buffers has another shape."""
+        buffers = self.layout.iter_unpack(data[: count * self.layout.size])
+        values = tuple(zip(*buffers, strict=True))
+        for place, header in self.headers:
+            if values[place].count(header) != count:
+                return None
+        columns: dict[str, Any] = {}
+        for names, place in self.fields:
+            if names[0] == "seconds":
+                factor = _FRACTIONS[names[1]]
+                pairs = zip(values[place], values[place + 1], strict=True)
+                columns["timestamp"] = [s * 1_000_000_000 + f * factor for s, f in pairs]
+            else:
+                columns.update(zip(names, values[place:], strict=False))
+        return AncillaryColumns(**columns)
+
+
+@cache
+def _shapes(platform: Platform) -> dict[tuple[int, int], _Shape]:
+    """Shapes met so far, by stride and length: a handful, for the system makes them."""
+    return {}
+
+
+def _learn_shape(platform: Platform, data: bytes, stride: int) -> _Shape | None:
+    """The shape of this control buffer; None if it is not messages from end to end."""
+    known = {(row.level, row.type, Struct(row.layout).size): row for row in platform.ancillary}
+    offset, alignment = platform.control.payload_offset, platform.control.alignment
+    layout, start, place = "=", 0, 0
+    headers, fields = [], []
+    for level, kind, payload in read_control_buffer_untrusted(platform, data):
+        headers.append((place, data[start : start + offset]))
+        layout += f"{offset}s"
+        place += 1
+        row = known.get((level, kind, len(payload)))
+        if row is None:
+            layout += f"{len(payload)}x"
+        else:
+            layout += row.layout.removeprefix("=")
+            fields.append((row.fields, place))
+            place += len(row.fields)
+        length = offset + len(payload)
+        layout += f"{-length % alignment}x"
+        start += length + -length % alignment
+    if len(data) - start >= _header(platform).size or start > stride:
+        return None
+    return _Shape(Struct(f"{layout}{stride - start}x"), tuple(headers), tuple(fields))
