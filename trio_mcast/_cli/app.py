@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -15,7 +15,7 @@ from .demo import demo
 from .errors import UsageError
 from .interfaces import interfaces
 from .listen import listen
-from .output import prepare_streams, tell
+from .output import prepare_streams, silence_streams, tell
 from .plan import plan
 from .send import send
 
@@ -42,8 +42,21 @@ Exit codes: 0 done, 1 nothing received or a finding, 2 wrong usage.
     # No --no-json and --empty-source beside --json and --source, no "[default: False]".
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for command in (listen, send, interfaces, classify, plan, demo):
-    app.command(command)
+
+
+def _add(command: Callable[..., object], usage: str | None = None) -> None:
+    # Arguments are described in lines as short as any here, and joined for the terminal to wrap.
+    text, heading, arguments = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:")
+    command.__doc__ = text + heading + re.sub(r"\n {4}(?=\S)", " ", arguments)
+    app.command(command, usage=usage)
+
+
+_add(listen, "Usage: trio-mcast listen --port INT [OPTIONS] GROUP...")
+_add(send, "Usage: trio-mcast send --port INT [OPTIONS] GROUP [MESSAGE]")
+_add(interfaces)
+_add(classify, "Usage: trio-mcast classify [OPTIONS] ADDRESS...")
+_add(plan)
+_add(demo)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -56,10 +69,11 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(2, error, f"see {chain} --help")
     except trio_mcast.InterfaceNotFoundError as error:
         return _fail(2, error, f"see {PROGRAM} interfaces")
-    except BrokenPipeError:
-        _silence_streams()
+    except BrokenPipeError:  # nobody reads on, as with `| head`
+        silence_streams()
         return 0
-    except (trio_mcast.SocketSetupError, trio_mcast.SendError) as error:
+    except OSError as error:
+        silence_streams()
         return _fail(1, error)
     except (trio_mcast.MulticastError, UsageError, ValueError) as error:
         return _fail(2, error)
@@ -71,13 +85,3 @@ def _fail(code: int, error: Exception, *hints: str) -> int:
     tell(f"{PROGRAM}: {' '.join(text.split())}")
     tell(*(f"  {hint}" for hint in (*getattr(error, "__notes__", ()), *hints)))
     return code
-
-
-def _silence_streams() -> None:
-    """Nobody reads on (``| head``): keep Python from failing again when it flushes at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(nowhere, stream.fileno())

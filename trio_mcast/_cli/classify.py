@@ -69,8 +69,8 @@ def _facts(c: Classification) -> Iterator[tuple[str, str]]:
 
 def _describe_unicast(c: Classification) -> str:
     if c.mapped_ipv4 is not None:
-        what = "a group, write it so" if c.mapped_is_multicast else "a unicast address"
-        return f"no group, but an IPv4 address mapped into IPv6: {c.mapped_ipv4}, {what}"
+        what = "group" if c.mapped_is_multicast else "address"
+        return f"no group: the IPv4 {what} {c.mapped_ipv4} mapped into IPv6; write it as that"
     return "a unicast address, no group"
 
 
@@ -85,14 +85,17 @@ def _identity(c: Classification) -> Iterator[tuple[str, str]]:
     if c.port is not None:
         yield "Usual port", str(c.port)
     if c.documentation is not None:
-        yield "Example", {
-            "assigned": "set aside for documentation",
-            "derived": "derived from a prefix or AS number for documentation",
-        }[c.documentation]
+        yield (
+            "Example",
+            {
+                "assigned": "set aside for documentation",
+                "derived": "derived from a prefix or AS number for documentation",
+            }[c.documentation],
+        )
 
 
 def _ipv4_facts(c: Classification) -> Iterator[tuple[str, str]]:
-    names = [f"{block.name} ({block.first} to {block.last})" for block in _blocks(c)]
+    names = [f"{block.first} to {block.last}: {block.name}" for block in _blocks(c)]
     yield "Block", "\n".join(names)
     if c.use is not None:
         yield "May be used", USES[c.use]
@@ -151,7 +154,8 @@ _SSM_USES = {
 def _ipv6_facts(c: Classification) -> Iterator[tuple[str, str]]:
     assert c.kind is not None
     assert isinstance(c.scope, int)
-    yield "Built as", f"{_IPV6_KINDS[c.kind]} (flags: {c.flags})"
+    flags = f" (flags {c.flags})" if c.flags is not None and c.flags.value else ""
+    yield "Built as", f"{_IPV6_KINDS[c.kind]}{flags}"
     if c.ssm_range is not None:
         yield "May be used", _SSM_USES[c.ssm_range]
     else:
@@ -167,7 +171,9 @@ def _ipv6_facts(c: Classification) -> Iterator[tuple[str, str]]:
         yield "Belongs to", "neighbor discovery: a solicited-node group"
     if c.is_node_information:
         yield "Belongs to", "node information queries"
-    yield "Scope", f"{c.scope:x}, {c.scope_name}; boundary: {IPV6_SCOPES[c.scope].boundary}"
+    boundary = IPV6_SCOPES[c.scope].boundary
+    yield "Scope", f"{c.scope:x}, {c.scope_name}"
+    yield "Reaches", "anywhere" if boundary == "none" else boundary
     if c.zone_required and not c.zone:
         yield "Interface", f"each has its own: write {c.address}%eth0 to mean one"
 

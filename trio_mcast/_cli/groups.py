@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import trio_mcast
@@ -18,7 +17,7 @@ class WantedGroup:
     """A group to join, and the sources to accept; none: everyone."""
 
     group: Group
-    sources: tuple[IPv4Address | IPv6Address | str, ...]
+    sources: tuple[str, ...]
 
 
 def parse_wanted_groups(specs: Iterable[str], sources: Sequence[str]) -> list[WantedGroup]:
@@ -27,10 +26,10 @@ def parse_wanted_groups(specs: Iterable[str], sources: Sequence[str]) -> list[Wa
     A group named twice with a source each wants both. `--source` is for the groups without one of
     their own.
     """
-    wanted: dict[Group, tuple[IPv4Address | IPv6Address | str, ...]] = {}
+    wanted: dict[Group, tuple[str, ...]] = {}
     for spec in specs:
         group, own = parse_group_spec(spec)
-        chosen = own or tuple(sources)
+        chosen = tuple(map(str, own)) or tuple(sources)
         if not chosen and trio_mcast.classify(group.address).is_ssm:
             raise UsageError(
                 f"{group} is for source-specific multicast and needs the address of a sender: "

@@ -30,7 +30,8 @@ def interfaces(*, json: bool = False) -> int:
     defaults = {version: default_interface(version) for version in (4, 6)}
     default_for = {
         interface.index: [
-            version for version, chosen in defaults.items()
+            version
+            for version, chosen in defaults.items()
             if chosen is not None and chosen.index == interface.index
         ]
         for interface in listing

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 import trio
+
+from .output import tell
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,4 +37,6 @@ async def _cancel_when_signalled(
         task_status.started()
         async for _ in signals:
             break
+    if sys.stderr.isatty():
+        tell("")  # the terminal has just shown ^C
     scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +14,26 @@ from rich.table import Table
 
 
 def prepare_streams() -> None:
-    """Let a character that the terminal cannot show be escaped, not be an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    """Let a character that the terminal cannot show be escaped, and have a stream for each closed.
+
+    A closed standard stream is None to Python, and its descriptor would go to the next socket.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open to the end
+        elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def silence_streams() -> None:
+    """Writing has failed: keep Python from trying again at its end, when it flushes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def write(lines: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_BYTES_SHOWN = 64
+_BYTES_SHOWN = 32
 _ESCAPES = {"\t": "\\t", "\r": "\\r", "\n": "\\n"}
 
 
@@ -18,7 +18,7 @@ def read_text(data: bytes) -> str | None:
 
 
 def show_in_line(data: bytes) -> str:
-    r"""Text as it is, with ``\n`` for the end of a line; other bytes in hex, the first 64."""
+    r"""Text as it is, with ``\n`` for the end of a line; other bytes in hex, the first 32."""
     text = read_text(data)
     if text is not None:
         return "".join(_ESCAPES.get(c, c) for c in text)
