@@ -7,6 +7,7 @@ have other programs joined beside the receiver.
 
 import itertools
 import socket
+import struct
 import threading
 from ipaddress import ip_address
 
@@ -289,8 +290,13 @@ SHARING = {
 }
 
 
-def hold_port(card: Card, group: str, port: int, sharing: str, *, wildcard: bool) -> socket.socket:
-    """A program that has joined the group on a card's interface, in the usual naive way."""
+def hold_port(
+    card: Card, group: str, port: int, sharing: str, *, wildcard: bool = False, joins: bool = True
+) -> socket.socket:
+    """A program that has joined the group on a card's interface, in the usual naive way.
+
+    Without `joins` it has the port only, and has refused the groups that others have joined.
+    """
     six = ":" in group
     sock = card.host.socket(socket.AF_INET6 if six else socket.AF_INET)
     sock.settimeout(5)
@@ -298,8 +304,11 @@ def hold_port(card: Card, group: str, port: int, sharing: str, *, wildcard: bool
         sock.setsockopt(socket.SOL_SOCKET, option, 1)
     address = ("::" if six else "") if wildcard else group
     sock.bind((address, port, 0, 0 if wildcard else card.index) if six else (address, port))
-    if six:
-        request = socket.inet_pton(socket.AF_INET6, group) + card.index.to_bytes(4, "little")
+    if not joins:
+        level, option = (socket.IPPROTO_IPV6, 29) if six else (socket.IPPROTO_IP, 49)
+        sock.setsockopt(level, option, 0)  # IPV6_MULTICAST_ALL, IP_MULTICAST_ALL
+    elif six:
+        request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=i", card.index)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
     else:
         request = socket.inet_aton(group) + socket.inet_aton(card.ipv4)
@@ -389,6 +398,40 @@ def test_source_filters_hold_while_other_programs_have_the_port(
 
     here.host.run(main)
     assert len(others) == 2
+
+
+@pytest.mark.parametrize("group", SOURCE_SPECIFIC)
+@pytest.mark.parametrize("sharing", SHARING)
+def test_two_receivers_with_their_own_sources_beside_another_program(
+    network: Network, udp_port: int, group: str, sharing: str
+) -> None:
+    """Where SO_REUSEPORT stays on, Linux gives IPv4 datagrams to the wrong one in some rounds.
+
+    That happens when a single socket wants a datagram, so the other program must not.
+    """
+    here, there = network.pair()
+    one, two = sources_of(there, group, 2)
+
+    async def round_(port: int) -> None:
+        other = hold_port(here, group, port, sharing, joins=False)
+        talkers = {source: there.talker(group, port, source=source) for source in (one, two)}
+        async with (
+            trio_mcast.open_receiver(group, port=port, sources=[one]) as hears_one,
+            trio_mcast.open_receiver(group, port=port, sources=[two]) as hears_two,
+        ):
+            for _ in range(3):
+                for source, talker in talkers.items():
+                    talker.send(source.encode())
+            for receiver, source in ((hears_one, one), (hears_two, two)):
+                datagrams = await collect(receiver, 3) + await everything(receiver)
+                assert [d.data.decode() for d in datagrams] == [source] * 3
+        other.close()
+
+    async def main() -> None:
+        for number in range(12):
+            await round_(10_000 + (udp_port + number) % 50_000)  # all are free in a new namespace
+
+    here.host.run(main)
 
 
 @pytest.mark.parametrize("version", [4, 6])
