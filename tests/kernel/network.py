@@ -461,10 +461,11 @@ class Card:
         self.set("down")
 
     def up(self) -> None:
-        """Switch it on, give it back the IPv6 address that going down has taken, wait for both."""
-        self.set("up")
-        if self.ipv6:
-            self.host.ip(f"addr replace {self.ipv6}/64 dev {self.name} nodad")
+        """Switch it on, with the addresses it has lost, and wait until they can be used.
+
+        Going down takes the IPv6 addresses away, moving to another host all of them.
+        """
+        self._configure()
         self.wait_until_ready()
 
     def unplug(self) -> None:
@@ -513,7 +514,7 @@ class Card:
     def move_to(self, host: Host) -> None:
         """Move it to another host, where it arrives down and without addresses.
 
-        This card then stands for the interface on the new host.
+        This card then stands for the interface on the new host; `up` makes it usable there.
         """
         self.host.ip(f"link set {self.name} netns {self.host.network.path_of(host)}")
         self.host = host
@@ -525,9 +526,9 @@ class Card:
             self.host.sysctl(f"net.ipv6.conf.{self.name}.disable_ipv6", 1)
         commands = []
         if self.ipv4:
-            commands.append(f"addr add {self.ipv4}/24 dev {self.name}")
+            commands.append(f"addr replace {self.ipv4}/24 dev {self.name}")
         if self.ipv6:
-            commands.append(f"addr add {self.ipv6}/64 dev {self.name} nodad")
+            commands.append(f"addr replace {self.ipv6}/64 dev {self.name} nodad")
         if self.master:
             commands.append(f"link set {self.name} master {self.master}")
         self.host.ip(*commands, f"link set {self.name} up")

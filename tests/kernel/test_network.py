@@ -158,12 +158,45 @@ def test_an_interface_that_was_deleted_comes_back_with_its_index_and_mac(
     assert listener.receive_data() == b"again"
 
 
-def test_an_interface_moves_to_another_host(network: Network) -> None:
-    here, _there = network.pair()
+def test_an_interface_moves_to_another_host(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
     old, new = here.host, network.host("new")
     here.move_to(new)
     assert old.call(socket.if_nameindex) == [(1, "lo")]
-    assert "eth0" in new.ip("link show")
+    assert "state DOWN" in new.ip("link show eth0")
+    here.up()
+    for group in GROUPS:
+        listener = here.listener(group, udp_port)
+        there.talker(group, udp_port).send(b"hello")
+        assert listener.receive_data() == b"hello"
+
+
+def test_carrier_flaps_at_a_switch(network: Network, udp_port: int) -> None:
+    switch = network.switch(snooping=True)
+    one, two = switch.plug(network.host("one")), switch.plug(network.host("two"))
+    one.flap()
+    listener = one.listener(GROUPS[1], udp_port)
+    two.talker(GROUPS[1], udp_port).send(b"hello")
+    assert listener.receive_data() == b"hello"
+
+
+def test_a_dip_of_the_mtu_takes_ipv6_away_until_up(network: Network) -> None:
+    here, _there = network.pair()
+    here.set("mtu 1200")
+    assert "inet6" not in here.host.ip("addr show eth0")
+    here.set("mtu 1500")
+    here.up()
+    assert f"{here.ipv6}/64" in here.host.ip("addr show eth0")
+    assert here.link_local
+
+
+def test_ipv6_is_switched_off_and_on_again(network: Network) -> None:
+    here, _there = network.pair()
+    here.host.sysctl("net.ipv6.conf.eth0.disable_ipv6", 1)
+    assert "inet6" not in here.host.ip("addr show eth0")
+    here.host.sysctl("net.ipv6.conf.eth0.disable_ipv6", 0)
+    here.up()
+    assert f"{here.ipv6}/64" in here.host.ip("addr show eth0")
 
 
 def test_down_and_up_restores_the_addresses(network: Network, udp_port: int) -> None:
