@@ -23,6 +23,12 @@ from ._errors import (
     SendError as SendError,
     SocketSetupError as SocketSetupError,
 )
+from ._events import EventStream as EventStream
+from ._follow import (
+    InterfaceChange as InterfaceChange,
+    wait_for_interface as wait_for_interface,
+    watch_interfaces as watch_interfaces,
+)
 from ._listener import Listener as Listener
 from ._os.scan import (
     default_interface as default_interface,

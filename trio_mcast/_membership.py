@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
-from socket import socket
 
 import trio
 
@@ -15,13 +14,18 @@ from ._os.sockets import (
     open_planned_socket,
     read_drop_count,
     read_receive_buffer,
+    set_option,
 )
 from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
+from ._plan.follow import Held
 from ._plan.interfaces import Interface
+from ._plan.options import SocketOption
 from ._plan.packet_info import PacketInfoName
-from ._plan.plan import SocketPlan, plan_receiver
+from ._plan.plan import SocketPlan, plan_filter_change, plan_leave, plan_membership
+from ._plan.remedies import add_remedy
 from ._status import MembershipState, MembershipStatistics, MembershipStatus
+from ._subscription import Subscription
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class ReceiverSettings:
     loopback: bool
     packet_info: frozenset[PacketInfoName]
     receive_buffer: int | None
+    follow: bool
 
 
 @dataclass
@@ -53,86 +58,201 @@ class Figures:
             self.dropped_by_kernel += other.dropped_by_kernel
 
 
+class Ear:
+    """A socket of a membership. One that has retired hears nothing new, but has yet to be read."""
+
+    def __init__(self, plan: SocketPlan, port: int) -> None:
+        self.plan = plan
+        self.origin = Origin.of(plan, port)
+        self.socket = open_planned_socket(plan)
+        self.is_retired = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self.socket.fileno() == -1
+
+    def retire(self) -> None:
+        """Leave, but keep what has arrived. Who waits for the socket is woken to see to it."""
+        assert self.plan.group is not None
+        assert self.plan.interface is not None
+        for option in plan_leave(current_platform(), self.plan.group, self.plan.interface):
+            try:
+                set_option(self.socket, option)
+            except OSError:  # the kernel has dropped the membership before: no harm
+                pass
+        self.is_retired = True
+        trio.lowlevel.notify_closing(self.socket)
+
+    def close(self) -> None:
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
+
+
 class Membership:
     """One group on one interface, in one receiver.
 
-    It owns its socket: opens it from a plan, closes it, and keeps its figures when it is gone. The
-    kernel's refusal becomes its state, never an exception that ends something else.
+    It owns its sockets: opens them from plans, closes them, and keeps their figures when they are
+    gone. There is one, but for source filters that are too long for one. The kernel's refusal
+    becomes the membership's state, never an exception that ends something else.
     """
 
     def __init__(
         self,
-        group: IPv4Address | IPv6Address,
+        subscription: Subscription,
         interface: Interface,
-        filter_: SourceFilter,
         settings: ReceiverSettings,
+        attend: Callable[[Membership, Ear], None],
     ) -> None:
-        self.group = group
-        self.interface = interface
-        self.filter = filter_
-        self.state: MembershipState = "waiting"
-        self.error: OSError | None = None
-        self.socket: socket | None = None
-        self._settings = settings
-        self._figures = Figures()  # the kernel's drops: those at past sockets
-        self._plan = self._make_plan()
+        """Plan it; nothing is opened yet.
 
-    def _make_plan(self) -> SocketPlan:
+        Args:
+          attend: is told of every socket that is opened, to see that it is read
+        """
+        self.subscription = subscription
+        self.group = subscription.group.address
+        self.interface = interface
+        self.filter = subscription.filter
+        self.is_absent = False
+        self.error: OSError | None = None
+        self._settings = settings
+        self._attend = attend
+        self._ears: list[Ear] = []
+        self._figures = Figures()  # of the kernel's drops, those at past sockets
+        self._plans = self._make_plans(self.filter)
+
+    def _make_plans(self, filter_: SourceFilter) -> tuple[SocketPlan, ...]:
         settings = self._settings
-        return plan_receiver(
+        return plan_membership(
             current_platform(),
             self.group,
             settings.port,
             self.interface,
-            sources=self.filter.sources,
+            filter_,
             loopback=settings.loopback,
             packet_info=settings.packet_info,
             receive_buffer=settings.receive_buffer,
         )
 
+    @property
+    def is_joined(self) -> bool:
+        return any(not ear.is_retired for ear in self._ears)
+
+    @property
+    def ears(self) -> tuple[Ear, ...]:
+        return tuple(self._ears)
+
     def open(self) -> None:
-        """Open the socket and join.
+        """Join, with new sockets. Those from before retire first.
 
         Raises:
           SocketSetupError: the kernel refused; that is then the membership's state too
         """
+        self.retire()
+        opened: list[Ear] = []
         try:
-            self.socket = open_planned_socket(self._plan)
+            for plan in self._plans:
+                opened.append(Ear(plan, self._settings.port))
         except SocketSetupError as error:
-            self.state, self.error = "failed", error
+            for ear in opened:
+                ear.close()
+            self.error = error
             raise
-        self._origin = Origin.of(self._plan, self._settings.port)
-        self.state, self.error = "joined", None
+        self._ears += opened
+        self.error = None
+        for ear in opened:
+            self._attend(self, ear)
 
-    def read(self, reader: Reader, own_addresses: frozenset[str]) -> list[Datagram]:
-        """Read what has arrived; what this host sent is dropped if it is not wanted.
+    def reopen_at(self, interface: Interface) -> None:
+        """Join anew, on an interface that may have another index now. As `open`."""
+        self.interface = interface
+        self.is_absent = False
+        self._plans = self._make_plans(self.filter)
+        self.open()
+
+    def suspend(self) -> None:
+        """The interface is gone. What has arrived can still be read."""
+        self.retire()
+        self.is_absent = True
+        self.error = None
+
+    def see_interface(self, interface: Interface) -> None:
+        """The same interface, but perhaps with another name, state or other addresses."""
+        self.interface = interface
+        for ear in self._ears:
+            ear.origin = ear.origin._replace(interface=interface)
+
+    def change_filter(self, new: SourceFilter) -> None:
+        """Hear others than before.
+
+        Raises:
+          SocketSetupError: the kernel refused; then the old filter stands
+        """
+        old = self.filter
+        plans = self._make_plans(new)
+        if self.is_joined:
+            change = plan_filter_change(current_platform(), self.group, self.interface, old, new)
+            if change is None:
+                self._exchange_sockets(plans)
+            else:
+                self._set_option(change)
+        self.filter, self._plans = new, plans
+
+    def _exchange_sockets(self, plans: tuple[SocketPlan, ...]) -> None:
+        old_plans, self._plans = self._plans, plans
+        try:
+            self.open()
+        except SocketSetupError:
+            self._plans = old_plans
+            self.open()
+            raise
+
+    def _set_option(self, option: SocketOption) -> None:
+        (ear,) = (ear for ear in self._ears if not ear.is_retired)
+        try:
+            set_option(ear.socket, option)
+        except OSError as error:
+            refusal = SocketSetupError(
+                option.label, error, interface=self.interface, group=self.group
+            )
+            raise add_remedy(refusal) from error
+
+    def read(self, ear: Ear, reader: Reader, own_addresses: frozenset[str]) -> list[Datagram]:
+        """Read what has arrived; what the program does not want is dropped.
 
         Raises:
           OSError: the socket is broken; it is then closed, and the error is the membership's state
         """
-        assert self.socket is not None
         try:
-            datagrams, size = reader.read(self.socket, self._origin)
+            datagrams, size = reader.read(ear.socket, ear.origin)
         except OSError as error:
-            self.close()
-            self.state, self.error = "failed", error
+            self.discard(ear)
+            self.error = error
             raise
-        if self._plan.drops_own:
-            datagrams = [d for d in datagrams if d.source[0] not in own_addresses]
+        unwanted = own_addresses if ear.plan.drops_own else frozenset()
+        if ear.plan.drops_sources:
+            unwanted |= {str(source) for source in ear.plan.drops_sources}
+        if unwanted:
+            datagrams = [d for d in datagrams if d.source[0] not in unwanted]
             size = sum(len(d.data) for d in datagrams)
         self._figures.datagrams_received += len(datagrams)
         self._figures.bytes_received += size
         return datagrams
 
+    def retire(self) -> None:
+        """Hear nothing new. What has arrived can still be read; then `discard` the socket."""
+        for ear in self._ears:
+            if not ear.is_retired:
+                ear.retire()
+
+    def discard(self, ear: Ear) -> None:
+        """Close a socket and keep its figures. Who waits for it gets a ClosedResourceError."""
+        self._ears.remove(ear)
+        self._figures.add(Figures(dropped_by_kernel=read_drop_count(ear.socket)))
+        ear.close()
+
     def close(self) -> None:
-        """Leave, by closing the socket. Who waits for it is woken by a ClosedResourceError."""
-        if self.socket is None:
-            return
-        self._figures = self.figures()
-        trio.lowlevel.notify_closing(self.socket)
-        self.socket.close()
-        self.socket = None
-        self.state = "waiting"
+        for ear in self.ears:
+            self.discard(ear)
 
     def count_lost(self) -> None:
         """A datagram that was read here was given up before the program took it."""
@@ -140,9 +260,23 @@ class Membership:
 
     def figures(self) -> Figures:
         figures = replace(self._figures)
-        if self.socket is not None:
-            figures.add(Figures(dropped_by_kernel=read_drop_count(self.socket)))
+        for ear in self._ears:
+            figures.add(Figures(dropped_by_kernel=read_drop_count(ear.socket)))
         return figures
+
+    @property
+    def state(self) -> MembershipState:
+        is_usable = not self.is_absent and self.interface.is_up
+        if self.is_joined and is_usable:
+            return "joined"
+        can_work = is_usable and self.interface.carries(self.subscription.group.version)
+        if self.error is not None and (can_work or not self._settings.follow):
+            return "failed"
+        return "waiting"
+
+    def held(self) -> Held:
+        """The membership as the rules of following see it."""
+        return Held(self.group, self.interface.index, self.is_joined, self.subscription.is_named)
 
     def status(self) -> MembershipStatus:
         return MembershipStatus(
@@ -156,9 +290,10 @@ class Membership:
         )
 
     def statistics(self) -> MembershipStatistics:
+        granted = [read_receive_buffer(ear.socket) for ear in self._ears if not ear.is_retired]
         return MembershipStatistics(
             group=self.group,
             interface=self.interface,
-            receive_buffer=None if self.socket is None else read_receive_buffer(self.socket),
+            receive_buffer=sum(granted) if granted else None,
             **vars(self.figures()),
         )

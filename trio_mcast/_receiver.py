@@ -9,19 +9,15 @@ from typing import Any, Final, get_args
 import trio
 
 from ._inbox import Inbox, Overflow
-from ._listener import (
-    GroupLike,
-    InterfacesLike,
-    Listener,
-    SourceLike,
-    Subscription,
-)
+from ._listener import GroupLike, InterfacesLike, Listener, SourceLike
 from ._membership import ReceiverSettings
 from ._nursery import open_service_nursery
 from ._plan.addresses import parse_port, parse_sources
 from ._plan.datagram import Datagram
 from ._plan.packet_info import PacketInfoName, parse_packet_info
 from ._plan.values import check_flag, check_int, parse_buffer_size
+from ._roster import Roster
+from ._subscription import Subscription
 
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
@@ -40,7 +36,9 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
     `receive_batch` has a full checkpoint for each batch, and is the fastest way.
     """
 
-    _outlet: _InboxOutlet
+    def __init__(self, roster: Roster, inbox: Inbox) -> None:
+        super().__init__(roster)
+        self._inbox = inbox
 
     async def receive(self) -> Datagram:
         """The next datagram. Waits for one if none is there.
@@ -49,10 +47,10 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
           trio.ClosedResourceError: the receiver was closed
           trio.BrokenResourceError: every membership has failed for good; the cause tells why
         """
-        return await self._outlet.inbox.take()
+        return await self._inbox.take()
 
     def __anext__(self) -> Coroutine[Any, Any, Datagram]:
-        return self._outlet.inbox.take()  # past `receive`, for the sake of speed
+        return self._inbox.take()  # past `receive`, for the sake of speed
 
     def receive_nowait(self) -> Datagram:
         """The next datagram that is there already.
@@ -64,7 +62,7 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
           trio.WouldBlock: none is there
           trio.ClosedResourceError, trio.BrokenResourceError: as `receive`
         """
-        return self._outlet.inbox.take_nowait()
+        return self._inbox.take_nowait()
 
     async def receive_batch(self, max: int | None = None) -> list[Datagram]:
         """All datagrams that are there, at least one: waits for one if none is.
@@ -76,21 +74,21 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
           ValueError: `max` is below 1
           trio.ClosedResourceError, trio.BrokenResourceError: as `receive`
         """
-        if max is not None and max < 1:
+        if max is not None and check_int("max", max) < 1:
             raise ValueError(f"max={max!r}: at least one datagram is returned")
-        return await self._outlet.inbox.take_batch(max)
+        return await self._inbox.take_batch(max)
 
     def batches(self) -> AsyncIterator[list[Datagram]]:
         """Batch after batch, as `receive_batch` returns them, for ``async for``."""
-        return _Batches(self._outlet.inbox)
+        return _Batches(self._inbox)
 
     async def aclose(self) -> None:
         """Leave every group and close. Whoever waits in `receive` gets a ClosedResourceError.
 
         Leaving the ``async with`` block of `open_receiver` does the same.
         """
-        self._close()
-        self._outlet.inbox.close()
+        self._roster.close()
+        self._inbox.close()
         await trio.lowlevel.checkpoint()
 
 
@@ -225,18 +223,16 @@ async def open_receiver(
         memory). If only some refuse, that is their membership's state
     """
     inbox = Inbox(_check_max_buffered(max_buffered), _check_overflow(overflow))
-    receiver = MulticastReceiver._create(
-        _parse_settings(port, loopback, packet_info, receive_buffer),
-        _InboxOutlet(inbox),
-        follow=check_flag("follow", follow),
-    )
+    settings = _parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    subscriptions = _parse_subscriptions(groups, sources, interfaces)
+    roster = Roster(settings, _InboxOutlet(inbox))
     try:
-        receiver._open(_parse_subscriptions(groups, sources, interfaces))
+        roster.open(subscriptions)
         async with open_service_nursery() as nursery:
-            receiver._attach(nursery)
-            yield receiver
+            roster.attach(nursery)
+            yield MulticastReceiver._create(roster, inbox)
     finally:
-        receiver._close()
+        roster.close()
         inbox.close()
 
 
@@ -275,21 +271,22 @@ async def run_receiver(
       task_status: ``nursery.start`` returns, when every membership has been tried, a `Listener`:
         the memberships, to look at and to change
     """
-    settings = _parse_settings(port, loopback, packet_info, receive_buffer)
-    channel = _ChannelOutlet(send_channel)
     inbox = Inbox(_check_max_buffered(max_buffered), _check_overflow(overflow))
+    settings = _parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    subscriptions = _parse_subscriptions(groups, sources, interfaces)
+    channel = _ChannelOutlet(send_channel)
     outlet = channel if overflow == "wait" else _InboxOutlet(inbox)
-    listener = Listener._create(settings, outlet, follow=check_flag("follow", follow))
+    roster = Roster(settings, outlet)
     try:
-        listener._open(_parse_subscriptions(groups, sources, interfaces))
+        roster.open(subscriptions)
         async with open_service_nursery() as nursery:
-            listener._attach(nursery)
+            roster.attach(nursery)
             if outlet is not channel:
                 nursery.start_soon(_forward, inbox, channel)
-            task_status.started(listener)
+            task_status.started(Listener._create(roster))
             await channel.is_over.wait()
     finally:
-        listener._close()
+        roster.close()
 
 
 async def _forward(inbox: Inbox, channel: _ChannelOutlet) -> None:
@@ -308,12 +305,14 @@ def _parse_settings(
     loopback: bool,
     packet_info: PacketInfoName | Collection[PacketInfoName],
     receive_buffer: int | None,
+    follow: bool,
 ) -> ReceiverSettings:
     return ReceiverSettings(
         parse_port(port),
         check_flag("loopback", loopback),
         parse_packet_info(packet_info),
         parse_buffer_size("receive_buffer", receive_buffer),
+        check_flag("follow", follow),
     )
 
 
@@ -323,8 +322,7 @@ def _parse_subscriptions(
     interfaces: InterfacesLike,
 ) -> list[Subscription]:
     parsed = parse_sources(sources)
-    subscriptions = [Subscription.parse(group, parsed, interfaces) for group in groups]
-    return list(dict.fromkeys(subscriptions))
+    return [Subscription.parse(group, parsed, interfaces) for group in groups]
 
 
 def _check_overflow(value: Overflow) -> Overflow:

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
 from ._plan.interfaces import Interface
+from ._plan.platforms import FilterMode
 
-FilterMode: TypeAlias = Literal["include", "exclude"]
 MembershipState: TypeAlias = Literal["joined", "waiting", "failed"]
 
 

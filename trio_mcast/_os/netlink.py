@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -35,9 +35,12 @@ IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_AF_SPEC: Final = 26
 IFLA_EXT_MASK: Final = 29
+IFLA_CARRIER_CHANGES: Final = 35
 IFLA_INET6_CONF: Final = 2
 RTEXT_FILTER_SKIP_STATS: Final = 8
 DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
+
+IFF_LOWER_UP: Final = 0x10000  # linux/if.h
 
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
@@ -48,6 +51,8 @@ NLA_TYPE_MASK: Final = 0x3FFF  # the two top bits are flags (nested, network ord
 _HEADER: Final = struct.Struct("=IHHII")
 # ifinfomsg: family, padding, device type, index, flags, change mask
 _LINK: Final = struct.Struct("=BxHiII")
+# ifaddrmsg: family, prefix length, flags, scope, index
+_ADDRESS: Final = struct.Struct("=B3xI")
 # rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
@@ -66,7 +71,16 @@ class Link:
     name: str
     flags: int
     mtu: int
-    has_ipv6: bool
+    has_carrier: bool
+    carrier_changes: int | None
+    ipv6: Literal["on", "disabled", "absent"]
+
+
+class AddressMessage(NamedTuple):
+    """What RTM_NEWADDR and RTM_DELADDR tell, as far as it is read here."""
+
+    version: Literal[4, 6]
+    interface_index: int
 
 
 def read_messages(data: bytes) -> Iterator[Message]:
@@ -93,38 +107,55 @@ def read_attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def read_link(body: bytes) -> Link:
-    """Read the body of a RTM_NEWLINK or RTM_DELLINK message."""
-    _family, _type, index, flags, _change = _LINK.unpack_from(body)
+def read_link(body: bytes) -> Link | None:
+    """Read the body of a RTM_NEWLINK or RTM_DELLINK message.
+
+    None if it is about another matter than the interface itself: a port of a bridge, say.
+    """
+    family, _type, index, flags, _change = _LINK.unpack_from(body)
+    if family != socket.AF_UNSPEC:
+        return None
     attributes = read_attributes(body[_LINK.size :])
+    changes = attributes.get(IFLA_CARRIER_CHANGES)
     return Link(
         index,
         attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape"),
         flags,
         int.from_bytes(attributes.get(IFLA_MTU, b""), sys.byteorder),
-        _runs_ipv6(attributes.get(IFLA_AF_SPEC, b"")),
+        bool(flags & IFF_LOWER_UP),
+        int.from_bytes(changes, sys.byteorder) if changes else None,
+        _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
     )
 
 
-def _runs_ipv6(af_spec: bytes) -> bool:
-    """Whether IPv6 has a state for the interface (gone below MTU 1280), and is not disabled."""
+def _read_ipv6_state(af_spec: bytes) -> Literal["on", "disabled", "absent"]:
+    """Absent, with all memberships, is IPv6's state for an interface with an MTU below 1280."""
     inet6 = read_attributes(af_spec).get(socket.AF_INET6)
     if inet6 is None:
-        return False
+        return "absent"
     settings = read_attributes(inet6).get(IFLA_INET6_CONF, b"")
     disabled = settings[4 * DEVCONF_DISABLE_IPV6 :][:4]
-    return not any(disabled)
+    return "disabled" if any(disabled) else "on"
+
+
+def read_address(body: bytes) -> AddressMessage | None:
+    """Read the body of a RTM_NEWADDR or RTM_DELADDR message; None for other families than IP."""
+    family, index = _ADDRESS.unpack_from(body)
+    if family == socket.AF_INET:
+        return AddressMessage(4, index)
+    return AddressMessage(6, index) if family == socket.AF_INET6 else None
 
 
 def list_links() -> list[Link]:
     """Every interface of this thread's network namespace."""
     filter_ = struct.pack("=HHI", 8, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
     request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + filter_
-    return [
+    links = (
         read_link(message.body)
         for message in _ask(RTM_GETLINK, NLM_F_DUMP, request)
         if message.type == RTM_NEWLINK
-    ]
+    )
+    return [link for link in links if link is not None]
 
 
 def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> int | None:

@@ -13,11 +13,12 @@ import mmap
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .._plan.datagram import Datagram, SocketAddress
-from .._plan.packet_info import read_ancillary_untrusted, read_control_buffer_untrusted
+from .._plan.packet_info import read_control_batch_untrusted
 from .._plan.platforms import Platform
 from .reading import DATAGRAMS_PER_READ, Batch, Origin
 
@@ -182,17 +183,13 @@ class RecvmmsgReader:
             source = self._sources[name] = _decode_source(name)
         return source
 
-    def _read_ancillary(self, layout: _Layout, count: int) -> tuple[list[int | None], ...]:
+    def _read_ancillary(self, layout: _Layout, count: int) -> tuple[Iterable[int | None], ...]:
         words = layout.words
         lengths = words[_CONTROL_LENGTH_WORD : count * _HEADER_WORDS : _HEADER_WORDS].tolist()
-        rows = []
-        for i, length in enumerate(lengths):
-            control = self._controls[i * _CONTROL_SIZE : i * _CONTROL_SIZE + length]
-            items = read_control_buffer_untrusted(self._platform, control)
-            found = read_ancillary_untrusted(self._platform, items)
-            rows.append((found.hop_limit, found.timestamp, found.traffic_class))
+        controls = self._controls[: count * _CONTROL_SIZE]
+        found = read_control_batch_untrusted(self._platform, controls, _CONTROL_SIZE, lengths)
         ctypes.memmove(layout.address, layout.pristine, count * _HEADER_SIZE)
-        return tuple(map(list, zip(*rows, strict=True)))
+        return found.hop_limit, found.timestamp, found.traffic_class
 
 
 _NO_ANCILLARY: Final = (repeat(None), repeat(None), repeat(None))

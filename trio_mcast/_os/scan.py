@@ -109,7 +109,7 @@ if sys.platform == "linux":
                 bool(link.flags & IFF_LOOPBACK),
                 bool(link.flags & IFF_MULTICAST),
                 link.mtu,
-                link.has_ipv6,
+                link.ipv6 == "on",
             )
             for link in netlink.list_links()
         ]

@@ -9,31 +9,28 @@ import sys
 from typing import Final
 
 from .._errors import SocketSetupError
-from .._plan.options import SocketOption
+from .._plan.options import FALLBACK_ERRORS, SocketOption
 from .._plan.plan import SocketPlan
-from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
+from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
 from .._plan.remedies import add_remedy
 
 _SO_MEMINFO: Final = 55  # linux asm-generic/socket.h
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, linux/sock_diag.h: of nine u32
 _MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
 
-_NO_SUCH_OPTION: Final = {errno.ENOPROTOOPT, getattr(errno, "WSAENOPROTOOPT", errno.ENOPROTOOPT)}
-_ADDRESS_IN_USE: Final = {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
-
-EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS} | {
-    getattr(errno, name) for name in ("WSAEMFILE", "WSAENOBUFS") if hasattr(errno, name)
-}
+# On Windows these are the numbers of Winsock, and `OSError.errno` has them (errnomodule.c).
+EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Errors of a host that has run out of something: the next attempt would only fail likewise."""
 
 
 def current_platform() -> Platform:
     """The platform table of the system that this program runs on."""
+    is_64bit = struct.calcsize("P") == 8
     if sys.platform == "win32":
-        return WINDOWS
+        return WINDOWS if is_64bit else WINDOWS_32BIT
     if sys.platform == "darwin":
         return MACOS
-    return LINUX if struct.calcsize("P") == 8 else LINUX_32BIT
+    return LINUX if is_64bit else LINUX_32BIT
 
 
 def open_planned_socket(plan: SocketPlan) -> socket.socket:
@@ -78,8 +75,11 @@ def set_option(sock: socket.socket, option: SocketOption) -> None:
     try:
         sock.setsockopt(option.level, option.option, option.value)
     except OSError as error:
-        if option.fallback is not None and error.errno in _NO_SUCH_OPTION:
-            set_option(sock, option.fallback)
+        if option.fallback is not None and error.errno in FALLBACK_ERRORS:
+            try:
+                set_option(sock, option.fallback)
+            except OSError:
+                raise error from None  # the refusal of what was really wanted
         elif not option.optional:
             raise
 
@@ -89,7 +89,7 @@ def _bind(sock: socket.socket, plan: SocketPlan) -> None:
     try:
         sock.bind(plan.bind)
     except OSError as error:
-        if error.errno not in _ADDRESS_IN_USE or not plan.if_address_in_use:
+        if error.errno != errno.EADDRINUSE or not plan.if_address_in_use:
             raise
         for option in plan.if_address_in_use:
             set_option(sock, option)

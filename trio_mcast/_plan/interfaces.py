@@ -190,7 +190,9 @@ def parse_selectors(value: object) -> tuple[Selector, ...] | None:
     """
     if value is None:
         return None
-    if isinstance(value, Iterable) and not isinstance(value, (str, IPv4Network, IPv6Network)):
+    if isinstance(value, Iterable) and not isinstance(
+        value, (str, bytes, bytearray, IPv4Network, IPv6Network)
+    ):
         selectors = tuple(parse_selector(item) for item in value)
         if not selectors:
             raise ValueError(

@@ -12,7 +12,7 @@ lets stray datagrams in before it.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -29,6 +29,7 @@ from .addresses import (
     sources_for,
 )
 from .datagram import SocketAddress
+from .filters import SourceFilter
 from .interfaces import ByName, Interface, find
 from .options import (
     SocketOption,
@@ -46,7 +47,7 @@ from .options import (
 )
 from .packet_info import PacketInfoName, packet_info_options, parse_packet_info
 from .platforms import Family, FilterMode, OptionName, Platform
-from .values import check_byte, check_flag, parse_buffer_size
+from .values import batched, check_byte, check_flag, parse_buffer_size
 
 DEFAULT_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of kernel buffer to ask for. The usual default, some 200 KiB, holds 256 small datagrams or
@@ -73,6 +74,8 @@ class SocketPlan:
         than `group` or came by another interface; the control messages tell
       drops_own: the system has no option to keep away what this host sends. Drop what has one of
         its addresses as source
+      drops_sources: the same for senders that the program does not want, beyond those that the
+        kernel was told to keep away
       destination: where a sender sends to, as the `socket` module writes it
     """
 
@@ -87,6 +90,7 @@ class SocketPlan:
     packet_info: frozenset[PacketInfoName] = frozenset()
     sorts_strays: bool = False
     drops_own: bool = False
+    drops_sources: frozenset[IPAddress] = frozenset()
     destination: SocketAddress | None = None
 
     @property
@@ -161,6 +165,84 @@ def plan_receiver(
         sorts_strays=sorts_strays,
         drops_own=not loopback and not platform.loopback_on_receiver,
     )
+
+
+def plan_membership(
+    platform: Platform,
+    group: object,
+    port: int,
+    interface: Interface,
+    filter_: SourceFilter,
+    *,
+    loopback: bool = True,
+    packet_info: object = (),
+    receive_buffer: int | None = None,
+) -> tuple[SocketPlan, ...]:
+    """The sockets that hear one group on one interface through a source filter: usually one.
+
+    Sources to include beyond what a socket takes go to further sockets; each source has one, so
+    nothing arrives twice. Sources to exclude beyond that are left to the reader to drop.
+
+    Raises: as `plan_receiver`
+    """
+    most = platform.family(parse_group(group).version).most_sources or len(filter_.sources)
+    including = filter_.mode == "include"
+    parts = batched(filter_.sources, most) if including else [()]
+    plans = [
+        plan_receiver(
+            platform,
+            group,
+            port,
+            interface,
+            sources=part,
+            loopback=loopback,
+            packet_info=packet_info,
+            receive_buffer=receive_buffer,
+        )
+        for part in parts
+    ]
+    if not including and filter_.sources:
+        blocks = tuple(
+            plan_block_source(platform, group, interface, source)
+            for source in filter_.sources[:most]
+        )
+        plans[0] = replace(
+            plans[0],
+            after_bind=plans[0].after_bind + blocks,
+            drops_sources=frozenset(filter_.sources[most:]),
+        )
+    return tuple(plans)
+
+
+def plan_filter_change(
+    platform: Platform,
+    group: object,
+    interface: Interface,
+    old: SourceFilter,
+    new: SourceFilter,
+) -> SocketOption | None:
+    """Change the filter of a joined socket in one step that either happens whole or not at all.
+
+    Returns:
+      None where that cannot be: then plan new sockets, and leave with the old ones
+    """
+    most = platform.family(parse_group(group).version).most_sources
+    if most is not None and max(len(old.sources), len(new.sources)) > most:
+        return None
+    if (change := plan_filter(platform, group, interface, new.mode, new.sources)) is not None:
+        return change
+    if old.mode != new.mode:
+        return None
+    gone, came = set(old.sources) - set(new.sources), set(new.sources) - set(old.sources)
+    if len(gone) + len(came) != 1:
+        return None
+    (source,) = gone or came
+    including = new.mode == "include"
+    if came:
+        plan = plan_add_source if including else plan_block_source
+    else:
+        plan = plan_remove_source if including else plan_unblock_source
+    return plan(platform, group, interface, source)
 
 
 def plan_join(

@@ -112,6 +112,7 @@ class Family:
       report_errors: 1 makes a send tell when the queue of the interface was full
       older_join: the older way to join, without sources
       older_leave: and to leave
+      most_sources: how many sources a membership takes by default
     """
 
     version: IPVersion
@@ -130,6 +131,7 @@ class Family:
     report_errors: OptionName | None = None
     older_join: OptionName | None = None
     older_leave: OptionName | None = None
+    most_sources: int | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -290,6 +292,7 @@ _LINUX_IPV4: Final = Family(
     receive_hop_limit=OptionName(_IP, 12, "IP_RECVTTL"),
     receive_traffic_class=OptionName(_IP, 13, "IP_RECVTOS"),
     multicast_all=OptionName(_IP, 49, "IP_MULTICAST_ALL"),
+    most_sources=10,  # sysctl net.ipv4.igmp_max_msf
     report_errors=OptionName(_IP, 11, "IP_RECVERR"),
 )
 
@@ -308,6 +311,7 @@ _LINUX_IPV6: Final = Family(
     receive_traffic_class=OptionName(_IPV6, 66, "IPV6_RECVTCLASS"),
     multicast_all=OptionName(_IPV6, 29, "IPV6_MULTICAST_ALL"),
     v6_only=OptionName(_IPV6, 26, "IPV6_V6ONLY"),
+    most_sources=64,  # sysctl net.ipv6.mld_max_msf
     report_errors=OptionName(_IPV6, 25, "IPV6_RECVERR"),
 )
 
@@ -398,6 +402,7 @@ _MACOS_IPV4: Final = Family(
     receive_destination=(OptionName(_IP, 26, "IP_PKTINFO"),),
     receive_hop_limit=OptionName(_IP, 24, "IP_RECVTTL"),
     receive_traffic_class=OptionName(_IP, 27, "IP_RECVTOS"),
+    most_sources=128,  # IP_MAX_SOCK_SRC_FILTER, netinet/in.h
 )
 
 _MACOS_IPV6: Final = Family(
@@ -414,6 +419,7 @@ _MACOS_IPV6: Final = Family(
     receive_hop_limit=OptionName(_IPV6, 37, "IPV6_RECVHOPLIMIT"),
     receive_traffic_class=OptionName(_IPV6, 35, "IPV6_RECVTCLASS"),
     v6_only=OptionName(_IPV6, 27, "IPV6_V6ONLY"),
+    most_sources=128,  # IPV6_MAX_SOCK_SRC_FILTER, netinet6/in6.h
 )
 
 MACOS: Final = Platform(

@@ -51,12 +51,7 @@ _REMEDIES: Final = {
     ),
 }
 
-_BY_NUMBER: Final = {
-    number: text
-    for name, text in _REMEDIES.items()
-    for number in (getattr(errno, name, None), getattr(errno, f"WSA{name}", None))
-    if number is not None
-}
+_BY_NUMBER: Final = {getattr(errno, name): text for name, text in _REMEDIES.items()}
 
 
 def add_remedy(error: _Error) -> _Error:

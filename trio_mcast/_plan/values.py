@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
 
 _LARGEST_INT: Final = 2**31 - 1
+
+_T = TypeVar("_T")
 
 
 def parse_buffer_size(name: str, value: object) -> int | None:
@@ -20,6 +23,11 @@ def parse_buffer_size(name: str, value: object) -> int | None:
     if not 1 <= size <= _LARGEST_INT:
         raise ValueError(f"{name}={size} is outside 1 to {_LARGEST_INT}")
     return size
+
+
+def batched(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Runs of so many items, the last perhaps shorter, as Python 3.12's `itertools.batched`."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def check_byte(name: str, value: object) -> None:

@@ -1,0 +1,169 @@
+"""Following the interfaces of this host as they come, change and go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import trio
+
+from ._nursery import open_service_nursery
+from ._os.scan import list_interfaces
+from ._os.watch import open_watch
+from ._plan.follow import Event, EventsLost, LinkGone, compare_listings
+from ._plan.interfaces import Interface, InterfaceSelector, find, parse_selector
+
+# Where a system announces nothing, or nothing to us.
+_POLL_SECONDS: Final = 2.0
+
+
+class InterfaceFeed:
+    """What happens to interfaces, for one task to wait for.
+
+    Attributes:
+      first_events: how every interface was at the beginning, as if it were announced
+      listing: the interfaces as they were when the last wait ended, or at the beginning
+    """
+
+    def __init__(self) -> None:
+        # In this order, so that nothing is missed between the two.
+        self._watch = open_watch()
+        try:
+            self.first_events = [] if self._watch is None else self._watch.look()
+            self.listing = list_interfaces()
+        except BaseException:
+            self.close()
+            raise
+
+    async def wait(self) -> list[Event]:
+        """Return what happened, as soon as something does.
+
+        Raises:
+          trio.ClosedResourceError: the feed was closed
+        """
+        while True:
+            try:
+                if events := await self._wait_once():
+                    return events
+            except trio.ClosedResourceError:
+                raise
+            except OSError:  # out of descriptors, say: nothing is known until the next look
+                await trio.sleep(_POLL_SECONDS)
+                return [EventsLost()]
+
+    async def _wait_once(self) -> list[Event]:
+        events: list[Event] = []
+        if self._watch is None:
+            await trio.sleep(_POLL_SECONDS)
+        else:
+            await trio.lowlevel.wait_readable(self._watch.socket)
+            events += self._watch.read()
+        before, self.listing = self.listing, list_interfaces()
+        if self._watch is None or not self._watch.is_complete:
+            events += compare_listings(before, self.listing)
+        return events
+
+    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]] | None:
+        """The IPv6 groups joined on this host, by interface index; None if that is not known."""
+        try:
+            return None if self._watch is None else self._watch.list_ipv6_groups()
+        except OSError:  # no /proc
+            return None
+
+    def close(self) -> None:
+        if self._watch is not None:
+            trio.lowlevel.notify_closing(self._watch.socket)
+            self._watch.close()
+            self._watch = None
+
+
+@dataclass(frozen=True)
+class InterfaceChange:
+    """Something that happened to an interface.
+
+    Attributes:
+      kind: ``"added"``, ``"removed"`` or ``"changed"``: its name, addresses, state or MTU
+      interface: as it is now, or as it was when it was last seen
+      previous: as it was before a change
+    """
+
+    kind: Literal["added", "removed", "changed"]
+    interface: Interface
+    previous: Interface | None = None
+
+
+@asynccontextmanager
+async def watch_interfaces() -> AsyncIterator[trio.MemoryReceiveChannel[InterfaceChange]]:
+    """Be told when an interface of this host comes, changes or goes, while the block lasts::
+
+        async with trio_mcast.watch_interfaces() as changes:
+            async for change in changes:
+                print(change.kind, change.interface.name)
+
+    Nothing is missed between entering the block and looking: call `list_interfaces` inside the
+    block, and the changes tell all that comes after. An interface that was deleted and created
+    again is "removed" and "added", also when nothing about it is different.
+
+    Linux and macOS announce changes; elsewhere they are noticed within two seconds.
+    """
+    feed = InterfaceFeed()
+    send_channel, receive_channel = trio.open_memory_channel[InterfaceChange](float("inf"))
+    try:
+        async with receive_channel, open_service_nursery() as nursery:
+            nursery.start_soon(_tell_changes, feed, send_channel)
+            yield receive_channel
+    finally:
+        feed.close()
+
+
+@trio.lowlevel.enable_ki_protection
+async def _tell_changes(
+    feed: InterfaceFeed, send_channel: trio.MemorySendChannel[InterfaceChange]
+) -> None:
+    with send_channel:
+        while True:
+            before = feed.listing
+            events = await feed.wait()
+            for change in find_changes(before, feed.listing, events):
+                try:
+                    send_channel.send_nowait(change)
+                except trio.BrokenResourceError:  # the program closed its end
+                    return
+
+
+def find_changes(
+    before: Iterable[Interface], after: Iterable[Interface], events: Iterable[Event]
+) -> list[InterfaceChange]:
+    """The difference of two listings, with what was re-created in between taken apart."""
+    gone = {event.index for event in events if isinstance(event, LinkGone)}
+    old = {interface.index: interface for interface in before}
+    new = {interface.index: interface for interface in after}
+    removed = [i for index, i in old.items() if index in gone or index not in new]
+    changes = [InterfaceChange("removed", interface) for interface in removed]
+    for index, interface in new.items():
+        previous = old.get(index)
+        if previous is None or index in gone:
+            changes.append(InterfaceChange("added", interface))
+        elif previous != interface:
+            changes.append(InterfaceChange("changed", interface, previous))
+    return changes
+
+
+async def wait_for_interface(name: InterfaceSelector) -> Interface:
+    """Wait until an interface exists, and return it. It need not be up yet.
+
+    Args:
+      name: its name; an index, an address, a network or an `Interface` do as well. If several fit,
+        the first is returned
+    """
+    selector = parse_selector(name)
+    await trio.lowlevel.checkpoint()
+    feed = InterfaceFeed()
+    try:
+        while not (found := find(selector, feed.listing)):
+            await feed.wait()
+        return found[0]
+    finally:
+        feed.close()

@@ -1,0 +1,361 @@
+"""The memberships of a receiver: which there are, how they change, and the tasks that hear them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, ParamSpec, Protocol, TypeAlias
+
+import trio
+
+from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
+from ._events import Broadcast
+from ._follow import InterfaceFeed
+from ._membership import Ear, Figures, Membership, ReceiverSettings
+from ._os.reading import reader_for_this_thread
+from ._os.scan import list_interfaces
+from ._os.sockets import EXHAUSTED
+from ._plan.addresses import Group
+from ._plan.datagram import Datagram
+from ._plan.filters import SourceFilter
+from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
+from ._plan.interfaces import Interface, Selector
+from ._status import MembershipStatus, ReceiverStatistics
+from ._subscription import Subscription
+
+_Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]  # group, interface index
+
+_P = ParamSpec("_P")
+
+# What failed because something had run out, nothing announces when there is enough again.
+_RETRY_SECONDS: Final = 1.0
+
+
+class Outlet(Protocol):
+    """Where batches go."""
+
+    async def wait_for_room(self) -> None:
+        """Return when it is time to read the next batch."""
+
+    async def put(self, batch: list[Datagram]) -> list[Datagram]:
+        """Take a batch, and return the datagrams, of this or earlier ones, that are lost by it."""
+
+    def count_buffered(self) -> int:
+        """How many datagrams are on their way to the program."""
+
+    def fail(self, error: BaseException) -> None:
+        """No batch will follow."""
+
+
+class Roster:
+    """Which groups are heard on which interfaces, and by which tasks.
+
+    Nothing here awaits but the tasks: every change is done when its call returns, and a change
+    that fails has not happened.
+    """
+
+    def __init__(self, settings: ReceiverSettings, outlet: Outlet) -> None:
+        self.memberships: dict[_Key, Membership] = {}
+        self.events: Broadcast[MembershipStatus] = Broadcast()
+        self._settings = settings
+        self._outlet = outlet
+        self._reader = reader_for_this_thread()
+        self._nursery: trio.Nursery | None = None
+        self._feed: InterfaceFeed | None = None
+        self._subscriptions: list[Subscription] = []
+        self._departed: list[Membership] = []  # no longer listed, but still with something to read
+        self._figures_of_the_past = Figures()
+        self._own_addresses: frozenset[str] = frozenset()
+        self.is_closed = False
+
+    # Opening and closing
+
+    def open(self, subscriptions: Sequence[Subscription]) -> None:
+        """The first joins. From now on, nothing that happens to interfaces is missed."""
+        if self._settings.follow:
+            self._feed = InterfaceFeed()
+        self.join(subscriptions)
+
+    def attach(self, nursery: trio.Nursery) -> None:
+        """Run the tasks of all memberships, present and future, in the nursery."""
+        self._nursery = nursery
+        for membership in self.memberships.values():
+            for ear in membership.ears:
+                self._attend(membership, ear)
+        if self._feed is not None:
+            nursery.start_soon(self._follow, self._feed, name="trio_mcast: follow interfaces")
+
+    def close(self) -> None:
+        self.is_closed = True
+        for membership in [*self.memberships.values(), *self._departed]:
+            membership.close()
+        if self._feed is not None:
+            self._feed.close()
+        self.events.end()
+
+    def statistics(self) -> ReceiverStatistics:
+        figures = replace(self._figures_of_the_past)
+        for membership in [*self.memberships.values(), *self._departed]:
+            figures.add(membership.figures())
+        return ReceiverStatistics(
+            datagrams_buffered=self._outlet.count_buffered(),
+            memberships=tuple(m.statistics() for m in self.memberships.values()),
+            **vars(figures),
+        )
+
+    # What the program asks for
+
+    def join(self, subscriptions: Sequence[Subscription]) -> None:
+        """Join what is asked for; all refused, or something run out, is an error without effect."""
+        listing = list_interfaces()
+        joining: dict[_Key, Membership] = {}
+        for subscription in subscriptions:
+            subscription.require_interfaces(listing)
+            interfaces = subscription.find_interfaces(listing)
+            if not interfaces and not self._settings.follow:
+                raise InterfaceNotFoundError(
+                    f"no interface is up and fit for {subscription.group}; name one to try it"
+                )
+            for interface in interfaces:
+                key = (subscription.group.address, interface.index)
+                if key in self.memberships:
+                    raise MulticastError(
+                        f"{subscription.group} is joined on {interface.name} already"
+                    )
+                if key not in joining:
+                    joining[key] = self._make_membership(subscription, interface)
+        self._own_addresses = _addresses(listing)
+        _open_all(joining.values())
+        self._subscriptions += subscriptions
+        self.memberships.update(joining)
+        for membership in joining.values():
+            self.events.publish(membership.status())
+
+    def leave(self, group: Group, selectors: tuple[Selector, ...] | None) -> None:
+        """Leave a group on the interfaces selected, now and for the future."""
+        meant = Subscription(group, SourceFilter("exclude"), selectors)
+        leaving = self._select(meant)
+        for subscription in self._subscriptions:
+            if subscription.group.address == group.address:
+                subscription.leave(meant.named)
+        self._drop(leaving)
+        used = {id(membership.subscription) for membership in self.memberships.values()}
+        self._subscriptions = [
+            s
+            for s in self._subscriptions
+            if s.group.address != group.address
+            or id(s) in used
+            or (meant.is_named and not s.is_named)
+        ]
+
+    def cancel(self, subscription: Subscription) -> None:
+        """Leave what this very join has joined, if it is still there."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        self._drop([m for m in self.memberships.values() if m.subscription is subscription])
+
+    def change_filter(
+        self,
+        group: Group,
+        selectors: tuple[Selector, ...] | None,
+        change: Callable[[SourceFilter], SourceFilter],
+    ) -> None:
+        """Change whom a group's memberships hear: all of them, or, if one refuses, none."""
+        meant = Subscription(group, SourceFilter("exclude"), selectors)
+        wanted = [(m, m.filter, change(m.filter)) for m in self._select(meant)]
+        done: list[tuple[Membership, SourceFilter]] = []
+        try:
+            for membership, old, new in wanted:
+                membership.change_filter(new)
+                done.append((membership, old))
+        except BaseException:
+            for membership, old in done:
+                membership.change_filter(old)
+            raise
+        if not meant.is_named:
+            for subscription in self._subscriptions:
+                if subscription.group.address == group.address:
+                    subscription.filter = change(subscription.filter)
+        for membership, _old, _new in wanted:
+            self.events.publish(membership.status())
+
+    def _select(self, meant: Subscription) -> list[Membership]:
+        group = meant.group.address
+        if not meant.is_named and any(s.group.address == group for s in self._subscriptions):
+            return [m for m in self.memberships.values() if m.group == group]
+        found = [
+            m for m in self.memberships.values() if m.group == group and meant.covers(m.interface)
+        ]
+        if not found:
+            raise MulticastError(f"{meant.group} is not joined there")
+        return found
+
+    def _drop(self, memberships: Iterable[Membership]) -> None:
+        for membership in memberships:
+            del self.memberships[membership.group, membership.interface.index]
+            membership.close()
+            self._figures_of_the_past.add(membership.figures())
+
+    def _make_membership(self, subscription: Subscription, interface: Interface) -> Membership:
+        return Membership(subscription, interface, self._settings, self._attend)
+
+    # The tasks
+
+    def _attend(self, membership: Membership, ear: Ear) -> None:
+        if self._nursery is not None:
+            name = f"trio_mcast: hear {membership.group} on {membership.interface.name}"
+            self._nursery.start_soon(self._hear, membership, ear, name=name)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _hear(self, membership: Membership, ear: Ear) -> None:
+        """The task of a socket: wait, read all that is there, pass it on, until it is closed.
+
+        It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
+        """
+        while not ear.is_closed:
+            try:
+                if not ear.is_retired:
+                    await trio.lowlevel.wait_readable(ear.socket)
+            except trio.ClosedResourceError:  # closed, or retired
+                continue
+            await self._outlet.wait_for_room()
+            if ear.is_closed:
+                break
+            try:
+                batch = membership.read(ear, self._reader, self._own_addresses)
+            except OSError as error:
+                self.events.publish(membership.status())
+                self._give_up_if_deaf(error)
+                break
+            if batch:
+                self._count_lost(await self._outlet.put(batch), membership)
+            elif ear.is_retired:
+                membership.discard(ear)
+        if membership in self._departed and not membership.ears:
+            self._departed.remove(membership)
+            self._figures_of_the_past.add(membership.figures())
+
+    def _count_lost(self, lost: list[Datagram], reader: Membership) -> None:
+        for datagram in lost:
+            key = (datagram.group, datagram.interface.index)
+            self.memberships.get(key, reader).count_lost()
+
+    def _give_up_if_deaf(self, error: OSError) -> None:
+        if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
+            self._outlet.fail(error)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _follow(self, feed: InterfaceFeed) -> None:
+        """The task that keeps the memberships alive. It never raises."""
+        carriers = CarrierWatch()
+        carriers.read(feed.first_events)
+        while True:
+            events: list[Event] = []
+            with trio.move_on_after(_RETRY_SECONDS if self._ran_out() else math.inf):
+                try:
+                    events = await feed.wait()
+                except trio.ClosedResourceError:
+                    return
+            changes = carriers.read(events)
+            groups = feed.list_ipv6_groups() if changes.addressed_ipv6 else None
+            self._adapt(changes, feed.listing, groups)
+
+    def _ran_out(self) -> bool:
+        """Whether a membership waits for something that nothing announces."""
+        return any(
+            m.error is not None and m.error.errno in EXHAUSTED for m in self.memberships.values()
+        )
+
+    # Following
+
+    def _adapt(
+        self,
+        changes: Changes,
+        listing: tuple[Interface, ...],
+        groups: frozenset[tuple[int, bytes]] | None,
+    ) -> None:
+        """Do what the rules say, and tell what has changed by it."""
+        self._own_addresses = _addresses(listing)
+        before = {id(m): m.status() for m in self.memberships.values()}
+        present = {interface.index: interface for interface in listing}
+        rejoined = set()
+        for membership in list(self.memberships.values()):
+            index = membership.interface.index
+            match decide(membership.held(), changes, frozenset(present), groups):
+                case Action.KEEP:
+                    membership.see_interface(present[index])
+                case Action.REJOIN:
+                    rejoined.add(id(membership))
+                    _try(membership.reopen_at, present[index])
+                case Action.SUSPEND:
+                    membership.suspend()
+                case Action.FORGET:
+                    self._forget(membership)
+        for subscription in self._subscriptions:
+            for interface in subscription.find_interfaces(listing):
+                if (subscription.group.address, interface.index) not in self.memberships:
+                    self._join_one(subscription, interface)
+        for membership in self.memberships.values():
+            status = membership.status()
+            if id(membership) in rejoined or before.get(id(membership)) != status:
+                self.events.publish(status)
+
+    def _join_one(self, subscription: Subscription, interface: Interface) -> None:
+        """Join where something has turned up: what was missed, by another index, or news."""
+        for key, membership in self.memberships.items():
+            is_its_own = membership.is_absent and membership.subscription is subscription
+            if is_its_own and subscription.means_the_same(membership.interface, interface):
+                _try(membership.reopen_at, interface)
+                self._rename_key(key, (membership.group, interface.index))
+                return
+        membership = self._make_membership(subscription, interface)
+        _try(membership.open)
+        self.memberships[membership.group, interface.index] = membership
+
+    def _rename_key(self, old: _Key, new: _Key) -> None:
+        """As `dict` cannot: in its place, since the order is that of joining."""
+        items = self.memberships.items()
+        self.memberships = {(new if key == old else key): value for key, value in items}
+
+    def _forget(self, membership: Membership) -> None:
+        """The interface is gone, and was nothing special. What has arrived is still to be read."""
+        del self.memberships[membership.group, membership.interface.index]
+        membership.suspend()
+        self.events.publish(membership.status())
+        if membership.ears:
+            self._departed.append(membership)
+        else:
+            self._figures_of_the_past.add(membership.figures())
+
+
+def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+    """A refusal is the membership's state, and there is nobody to tell otherwise."""
+    try:
+        action(*args, **kwargs)
+    except SocketSetupError:
+        pass
+
+
+def _addresses(listing: Iterable[Interface]) -> frozenset[str]:
+    return frozenset(str(address.ip) for i in listing for address in i.addresses)
+
+
+def _open_all(memberships: Iterable[Membership]) -> None:
+    memberships = list(memberships)
+    first_refusal: SocketSetupError | None = None
+    try:
+        for membership in memberships:
+            try:
+                membership.open()
+            except SocketSetupError as error:
+                if error.errno in EXHAUSTED:
+                    raise
+                first_refusal = first_refusal or error
+        if first_refusal is not None and not any(m.is_joined for m in memberships):
+            raise first_refusal
+    except BaseException:
+        for membership in memberships:
+            membership.close()
+        raise
