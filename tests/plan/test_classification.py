@@ -370,6 +370,25 @@ def test_the_parts_of_an_ipv6_group_are_its_digits(address: IPv6Address) -> None
 
 
 @given(ANY_IPV6)
+def test_what_has_no_record_of_its_own_is_defined_by_its_kind(address: IPv6Address) -> None:
+    found = classify(address)
+    if found.iana_record is None:
+        assert found.rfc == IPV6_KINDS[found.kind or ""]
+
+
+def test_a_record_is_defined_by_its_own_rfc_where_it_has_one() -> None:
+    assert classify("ff02::fb").rfc == "RFC6762"
+    assert classify("ff0e::181").rfc == IPV6_KINDS["well-known"]
+    assert classify("224.0.0.251").rfc == "RFC6762"
+    assert classify("224.0.23.12").rfc == "RFC5771 s6"
+
+
+def test_a_link_local_prefix_is_good_for_groups_up_to_the_link() -> None:
+    assert classify("ff32:40:fe80::1").problems == ()
+    assert classify("ff33:40:fe80::1").problems == ("scope-exceeds-prefix",)
+
+
+@given(ANY_IPV6)
 def test_problems_are_sorted_known_and_told_once(address: IPv6Address) -> None:
     problems = classify(address).problems
     assert problems is not None

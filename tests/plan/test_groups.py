@@ -235,6 +235,16 @@ def test_no_group_is_made_for_what_cannot_be_a_rendezvous_point(rp: str, length:
     assert rp in str(caught.value)
 
 
+def test_a_rendezvous_point_just_outside_the_excluded_range_is_carried() -> None:
+    assert str(embedded_rp_groups("1::1", prefix_length=16)) == "ff7e:110:1::/96"
+
+
+def test_the_prefix_of_a_rendezvous_point_is_64_bits_long_and_its_groups_global_by_default() -> (
+    None
+):
+    assert str(embedded_rp_groups("2001:db8::1")) == "ff7e:140:2001:db8::/96"
+
+
 @pytest.mark.parametrize("length", [0, 65, -1])
 def test_the_prefix_length_of_a_rendezvous_point_is_1_to_64(length: int) -> None:
     with pytest.raises(ValueError, match=f"prefix length {length}"):
