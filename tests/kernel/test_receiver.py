@@ -247,15 +247,24 @@ def test_async_for_gives_datagrams_one_by_one(network: Network, udp_port: int, g
     here.host.run(main)
 
 
-def test_async_for_lets_other_tasks_run_under_a_flood(network: Network, udp_port: int) -> None:
+@pytest.mark.parametrize("way", ["async for", "receive", "receive_batch(1)"])
+def test_a_consumer_that_never_has_to_wait_lets_other_tasks_run(
+    network: Network, udp_port: int, way: str
+) -> None:
     here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:
         async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
+            trio_mcast.open_receiver(GROUP4, port=udp_port, max_buffered=2000) as receiver,
             trio.open_nursery() as nursery,
         ):
+            for count in range(100, 1001, 100):
+                talker.send(*[b"x"] * 100)
+                await wait_until_async(
+                    lambda count=count: receiver.statistics().datagrams_buffered == count,
+                    "all are ready to be taken",
+                )
             turns = 0
 
             async def other() -> None:
@@ -265,15 +274,20 @@ def test_async_for_lets_other_tasks_run_under_a_flood(network: Network, udp_port
                     await trio.lowlevel.checkpoint()
 
             nursery.start_soon(other)
-            count = 0
-            talker.send(b"x")
-            async for _ in receiver:
-                talker.send(b"x")  # there is always another one: this task never has to wait
-                count += 1
-                if count == 2000:
-                    break
+            match way:
+                case "async for":
+                    taken = 0
+                    async for _ in receiver:
+                        taken += 1
+                        if taken == 1000:
+                            break
+                case "receive":
+                    await collect(receiver, 1000)
+                case _:
+                    for _ in range(1000):
+                        await receiver.receive_batch(1)
+            assert turns >= 1000 // 256
             nursery.cancel_scope.cancel()
-        assert turns >= 2000 // 256
 
     here.host.run(main)
 
