@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import trio
 
 from ._errors import SocketSetupError
-from ._os.reading import Origin, Reader
+from ._os.reading import Batch, Origin, reader_for_this_thread
 from ._os.sockets import (
     current_platform,
     open_planned_socket,
@@ -64,12 +64,36 @@ class Ear:
     def __init__(self, plan: SocketPlan, port: int) -> None:
         self.plan = plan
         self.origin = Origin.of(plan, port)
-        self.socket = open_planned_socket(plan)
+        self._reader = reader_for_this_thread()
+        self._socket = open_planned_socket(plan)
         self.is_retired = False
 
     @property
     def is_closed(self) -> bool:
-        return self.socket.fileno() == -1
+        return self._socket.fileno() == -1
+
+    def wait_readable(self) -> Awaitable[None]:
+        """Return when there is something to read. Raises ClosedResourceError if it gets closed."""
+        return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
+
+    def read(self) -> Batch:
+        """Read some of what has arrived, without waiting.
+
+        Raises:
+          OSError: the socket is broken
+        """
+        return self._reader.read(self._socket, self.origin)
+
+    def set_option(self, option: SocketOption) -> None:
+        set_option(self._socket, option)
+
+    def drop_count(self) -> int | None:
+        """How many datagrams the kernel had to drop here; None where it does not tell."""
+        return read_drop_count(self._socket)
+
+    def receive_buffer(self) -> int:
+        """The bytes of buffer that the kernel granted."""
+        return read_receive_buffer(self._socket)
 
     def retire(self) -> None:
         """Leave, but keep what has arrived. Who waits for the socket is woken to see to it."""
@@ -77,15 +101,15 @@ class Ear:
         assert self.plan.interface is not None
         for option in plan_leave(current_platform(), self.plan.group, self.plan.interface):
             try:
-                set_option(self.socket, option)
+                set_option(self._socket, option)
             except OSError:  # the kernel has dropped the membership before: no harm
                 pass
         self.is_retired = True
-        trio.lowlevel.notify_closing(self.socket)
+        trio.lowlevel.notify_closing(self._socket)
 
     def close(self) -> None:
-        trio.lowlevel.notify_closing(self.socket)
-        self.socket.close()
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
 
 
 class Membership:
@@ -101,11 +125,13 @@ class Membership:
         subscription: Subscription,
         interface: Interface,
         settings: ReceiverSettings,
+        open_ear: Callable[[SocketPlan, int], Ear],
         attend: Callable[[Membership, Ear], None],
     ) -> None:
         """Plan it; nothing is opened yet.
 
         Args:
+          open_ear: opens a planned socket, for a port
           attend: is told of every socket that is opened, to see that it is read
         """
         self.subscription = subscription
@@ -115,6 +141,7 @@ class Membership:
         self.is_absent = False
         self.error: OSError | None = None
         self._settings = settings
+        self._open_ear = open_ear
         self._attend = attend
         self._ears: list[Ear] = []
         self._figures = Figures()  # of the kernel's drops, those at past sockets
@@ -151,7 +178,7 @@ class Membership:
         opened: list[Ear] = []
         try:
             for plan in self._plans:
-                opened.append(Ear(plan, self._settings.port))
+                opened.append(self._open_ear(plan, self._settings.port))
         except SocketSetupError as error:
             for ear in opened:
                 ear.close()
@@ -209,21 +236,21 @@ class Membership:
     def _set_option(self, option: SocketOption) -> None:
         (ear,) = (ear for ear in self._ears if not ear.is_retired)
         try:
-            set_option(ear.socket, option)
+            ear.set_option(option)
         except OSError as error:
             refusal = SocketSetupError(
                 option.label, error, interface=self.interface, group=self.group
             )
             raise add_remedy(refusal) from error
 
-    def read(self, ear: Ear, reader: Reader, own_addresses: frozenset[str]) -> list[Datagram]:
+    def read(self, ear: Ear, own_addresses: frozenset[str]) -> list[Datagram]:
         """Read what has arrived; what the program does not want is dropped.
 
         Raises:
           OSError: the socket is broken; it is then closed, and the error is the membership's state
         """
         try:
-            datagrams, size = reader.read(ear.socket, ear.origin)
+            datagrams, size = ear.read()
         except OSError as error:
             self.discard(ear)
             self.error = error
@@ -247,7 +274,7 @@ class Membership:
     def discard(self, ear: Ear) -> None:
         """Close a socket and keep its figures. Who waits for it gets a ClosedResourceError."""
         self._ears.remove(ear)
-        self._figures.add(Figures(dropped_by_kernel=read_drop_count(ear.socket)))
+        self._figures.add(Figures(dropped_by_kernel=ear.drop_count()))
         ear.close()
 
     def close(self) -> None:
@@ -261,7 +288,7 @@ class Membership:
     def figures(self) -> Figures:
         figures = replace(self._figures)
         for ear in self._ears:
-            figures.add(Figures(dropped_by_kernel=read_drop_count(ear.socket)))
+            figures.add(Figures(dropped_by_kernel=ear.drop_count()))
         return figures
 
     @property
@@ -290,7 +317,7 @@ class Membership:
         )
 
     def statistics(self) -> MembershipStatistics:
-        granted = [read_receive_buffer(ear.socket) for ear in self._ears if not ear.is_retired]
+        granted = [ear.receive_buffer() for ear in self._ears if not ear.is_retired]
         return MembershipStatistics(
             group=self.group,
             interface=self.interface,

@@ -16,7 +16,7 @@ from ._plan.addresses import parse_port, parse_sources
 from ._plan.datagram import Datagram
 from ._plan.packet_info import PacketInfoName, parse_packet_info
 from ._plan.values import check_flag, check_int, parse_buffer_size
-from ._roster import Roster
+from ._roster import Host, Roster, ThisHost
 from ._subscription import Subscription
 
 DEFAULT_MAX_BUFFERED: Final = 4096
@@ -222,10 +222,19 @@ async def open_receiver(
       SocketSetupError: every interface refused, or the system ran out of something (descriptors,
         memory). If only some refuse, that is their membership's state
     """
-    inbox = Inbox(_check_max_buffered(max_buffered), _check_overflow(overflow))
-    settings = _parse_settings(port, loopback, packet_info, receive_buffer, follow)
-    subscriptions = _parse_subscriptions(groups, sources, interfaces)
-    roster = Roster(settings, _InboxOutlet(inbox))
+    inbox = make_inbox(max_buffered, overflow)
+    settings = parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    subscriptions = parse_subscriptions(groups, sources, interfaces)
+    async with serve(ThisHost(), settings, inbox, subscriptions) as receiver:
+        yield receiver
+
+
+@asynccontextmanager
+async def serve(
+    host: Host, settings: ReceiverSettings, inbox: Inbox, subscriptions: list[Subscription]
+) -> AsyncIterator[MulticastReceiver]:
+    """A receiver on a host, once all it was told is known to make sense."""
+    roster = Roster(settings, _InboxOutlet(inbox), host)
     try:
         roster.open(subscriptions)
         async with open_service_nursery() as nursery:
@@ -271,12 +280,12 @@ async def run_receiver(
       task_status: ``nursery.start`` returns, when every membership has been tried, a `Listener`:
         the memberships, to look at and to change
     """
-    inbox = Inbox(_check_max_buffered(max_buffered), _check_overflow(overflow))
-    settings = _parse_settings(port, loopback, packet_info, receive_buffer, follow)
-    subscriptions = _parse_subscriptions(groups, sources, interfaces)
+    inbox = make_inbox(max_buffered, overflow)
+    settings = parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    subscriptions = parse_subscriptions(groups, sources, interfaces)
     channel = _ChannelOutlet(send_channel)
     outlet = channel if overflow == "wait" else _InboxOutlet(inbox)
-    roster = Roster(settings, outlet)
+    roster = Roster(settings, outlet, ThisHost())
     try:
         roster.open(subscriptions)
         async with open_service_nursery() as nursery:
@@ -300,7 +309,15 @@ async def _forward(inbox: Inbox, channel: _ChannelOutlet) -> None:
         await channel.put(batch)
 
 
-def _parse_settings(
+def make_inbox(max_buffered: int, overflow: Overflow) -> Inbox:
+    if overflow not in get_args(Overflow):
+        raise ValueError(f'overflow={overflow!r} is neither "wait" nor "drop-oldest"')
+    if check_int("max_buffered", max_buffered) < 1:
+        raise ValueError(f"max_buffered={max_buffered!r}: at least one datagram must fit")
+    return Inbox(max_buffered, overflow)
+
+
+def parse_settings(
     port: int,
     loopback: bool,
     packet_info: PacketInfoName | Collection[PacketInfoName],
@@ -316,22 +333,10 @@ def _parse_settings(
     )
 
 
-def _parse_subscriptions(
+def parse_subscriptions(
     groups: Iterable[GroupLike],
     sources: SourceLike | Iterable[SourceLike],
     interfaces: InterfacesLike,
 ) -> list[Subscription]:
     parsed = parse_sources(sources)
     return [Subscription.parse(group, parsed, interfaces) for group in groups]
-
-
-def _check_overflow(value: Overflow) -> Overflow:
-    if value not in get_args(Overflow):
-        raise ValueError(f'overflow={value!r} is neither "wait" nor "drop-oldest"')
-    return value
-
-
-def _check_max_buffered(value: int) -> int:
-    if check_int("max_buffered", value) < 1:
-        raise ValueError(f"max_buffered={value!r}: at least one datagram must fit")
-    return value

@@ -14,7 +14,6 @@ from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from ._events import Broadcast
 from ._follow import InterfaceFeed
 from ._membership import Ear, Figures, Membership, ReceiverSettings
-from ._os.reading import reader_for_this_thread
 from ._os.scan import list_interfaces
 from ._os.sockets import EXHAUSTED
 from ._plan.addresses import Group
@@ -22,6 +21,7 @@ from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
 from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
 from ._plan.interfaces import Interface, Selector
+from ._plan.plan import SocketPlan
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
@@ -49,6 +49,42 @@ class Outlet(Protocol):
         """No batch will follow."""
 
 
+class Feed(Protocol):
+    """What happens to the interfaces of a host, as `InterfaceFeed` tells it of this one."""
+
+    first_events: list[Event]
+    listing: tuple[Interface, ...]
+
+    async def wait(self) -> list[Event]: ...
+
+    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]] | None: ...
+
+    def close(self) -> None: ...
+
+
+class Host(Protocol):
+    """The machine that a roster is on. `trio_mcast.testing` puts another in the place of this."""
+
+    def list_interfaces(self) -> tuple[Interface, ...]: ...
+
+    def open_feed(self) -> Feed: ...
+
+    def open_ear(self, plan: SocketPlan, port: int) -> Ear: ...
+
+
+class ThisHost:
+    """The machine that the program runs on."""
+
+    def list_interfaces(self) -> tuple[Interface, ...]:
+        return list_interfaces()
+
+    def open_feed(self) -> Feed:
+        return InterfaceFeed()
+
+    def open_ear(self, plan: SocketPlan, port: int) -> Ear:
+        return Ear(plan, port)
+
+
 class Roster:
     """Which groups are heard on which interfaces, and by which tasks.
 
@@ -56,14 +92,14 @@ class Roster:
     that fails has not happened.
     """
 
-    def __init__(self, settings: ReceiverSettings, outlet: Outlet) -> None:
+    def __init__(self, settings: ReceiverSettings, outlet: Outlet, host: Host) -> None:
         self.memberships: dict[_Key, Membership] = {}
         self.events: Broadcast[MembershipStatus] = Broadcast()
         self._settings = settings
         self._outlet = outlet
-        self._reader = reader_for_this_thread()
+        self._host = host
         self._nursery: trio.Nursery | None = None
-        self._feed: InterfaceFeed | None = None
+        self._feed: Feed | None = None
         self._subscriptions: list[Subscription] = []
         self._departed: list[Membership] = []  # no longer listed, but still with something to read
         self._figures_of_the_past = Figures()
@@ -75,7 +111,7 @@ class Roster:
     def open(self, subscriptions: Sequence[Subscription]) -> None:
         """The first joins. From now on, nothing that happens to interfaces is missed."""
         if self._settings.follow:
-            self._feed = InterfaceFeed()
+            self._feed = self._host.open_feed()
         self.join(subscriptions)
 
     def attach(self, nursery: trio.Nursery) -> None:
@@ -109,7 +145,7 @@ class Roster:
 
     def join(self, subscriptions: Sequence[Subscription]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
-        listing = list_interfaces()
+        listing = self._host.list_interfaces()
         joining: dict[_Key, Membership] = {}
         for subscription in subscriptions:
             subscription.require_interfaces(listing)
@@ -199,7 +235,9 @@ class Roster:
             self._figures_of_the_past.add(membership.figures())
 
     def _make_membership(self, subscription: Subscription, interface: Interface) -> Membership:
-        return Membership(subscription, interface, self._settings, self._attend)
+        return Membership(
+            subscription, interface, self._settings, self._host.open_ear, self._attend
+        )
 
     # The tasks
 
@@ -217,14 +255,14 @@ class Roster:
         while not ear.is_closed:
             try:
                 if not ear.is_retired:
-                    await trio.lowlevel.wait_readable(ear.socket)
+                    await ear.wait_readable()
             except trio.ClosedResourceError:  # closed, or retired
                 continue
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
             try:
-                batch = membership.read(ear, self._reader, self._own_addresses)
+                batch = membership.read(ear, self._own_addresses)
             except OSError as error:
                 self.events.publish(membership.status())
                 self._give_up_if_deaf(error)
@@ -247,7 +285,7 @@ class Roster:
             self._outlet.fail(error)
 
     @trio.lowlevel.enable_ki_protection
-    async def _follow(self, feed: InterfaceFeed) -> None:
+    async def _follow(self, feed: Feed) -> None:
         """The task that keeps the memberships alive. It never raises."""
         carriers = CarrierWatch()
         carriers.read(feed.first_events)
