@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, ip_address
+from itertools import groupby, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import trio
 
-from ._errors import AddressError, InterfaceNotFoundError, SendError
+from ._egress import Egress
+from ._errors import AddressError, SendError
+from ._exits import Choice, Exits
 from ._final import NoPublicConstructor
+from ._follow import InterfaceFeed
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
-from ._os.scan import default_interface, list_interfaces
-from ._os.sockets import current_platform, drain_error_queue, open_planned_socket
+from ._os.sockets import current_platform, drain_error_queue
 from ._plan.addresses import Group, check_sendable, parse_group, parse_port
 from ._plan.datagram import SocketAddress
 from ._plan.interfaces import (
@@ -25,22 +26,19 @@ from ._plan.interfaces import (
     InterfaceSelector,
     parse_selector,
     parse_selectors,
-    require,
-    select,
 )
-from ._plan.plan import SocketPlan, plan_destination, plan_sender
-from ._plan.remedies import add_remedy
+from ._plan.plan import SocketPlan, plan_sender
 from ._status import SenderStatistics
 
 Payload: TypeAlias = bytes | bytearray | memoryview
 
 # Other tasks run at least once in so many sends.
 _SENDS_PER_TURN: Final = 64
-_KNOWN_ADDRESSES_LIMIT: Final = 256
 
-# With IP_RECVERR, an ICMP message about an earlier datagram (one that was sent to a host with
-# `send_to`) is reported by whatever is sent next, and has nothing to do with that.
-_ERRORS_OF_EARLIER_DATAGRAMS: Final = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EPROTO}
+# And once in so many datagrams of a batch, which may take as few as four system calls.
+_BATCH_PER_TURN: Final = 256
+
+_KNOWN_ADDRESSES_LIMIT: Final = 256
 
 
 class Answer(NamedTuple):
@@ -57,77 +55,7 @@ class Answer(NamedTuple):
     interface: Interface
 
 
-class _Egress:
-    """One interface to send by: its socket, and the group's address there."""
-
-    def __init__(self, plan: SocketPlan, group: Group, port: int, interface: Interface) -> None:
-        self.plan = plan
-        self.group = group
-        self.interface = interface
-        assert plan.destination is not None
-        self.address = plan.destination
-        self.socket = open_planned_socket(plan)
-
-    async def send(self, data: Payload, address: SocketAddress, busy: trio.Lock) -> None:
-        try:
-            self.socket.sendto(data, address)
-        except BlockingIOError:
-            await self._send_when_writable(data, address, busy)
-        except OSError as error:
-            self._send_again(data, address, error)
-
-    async def _send_when_writable(
-        self, data: Payload, address: SocketAddress, busy: trio.Lock
-    ) -> None:
-        async with busy:  # trio lets only one task wait for a socket
-            while True:
-                drain_error_queue(self.socket)
-                await trio.lowlevel.wait_writable(self.socket)
-                try:
-                    self.socket.sendto(data, address)
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    self._send_again(data, address, error)
-                return
-
-    def _send_again(self, data: Payload, address: SocketAddress, error: OSError) -> None:
-        """Try once more if the error was another datagram's.
-
-        Raises:
-          SendError: it was this one's
-        """
-        if error.errno in _ERRORS_OF_EARLIER_DATAGRAMS:
-            drain_error_queue(self.socket)
-            try:
-                self.socket.sendto(data, address)
-            except OSError as second:
-                error = second
-            else:
-                return
-        step = f"send {memoryview(data).nbytes} bytes to {address[0]} by {self.interface.name}"
-        refusal = SendError(step, error, interface=self.interface, group=self.group.address)
-        raise add_remedy(refusal) from error
-
-    def find_local_address(self) -> SocketAddress:
-        """Where datagrams come from, as receivers see it.
-
-        An unbound socket knows its port only. Which address the kernel will choose is seen by
-        connecting another one like it, which sends nothing.
-        """
-        own = self.socket.getsockname()
-        if own[1] == 0:
-            self.socket.bind(own)  # to a port of the system's choice, as the first send would
-            own = self.socket.getsockname()
-        if not ip_address(own[0]).is_unspecified:
-            return own  # type: ignore[no-any-return]
-        with open_planned_socket(replace(self.plan, bind=None)) as probe:
-            try:
-                probe.connect(self.address)
-            except OSError:
-                return own  # type: ignore[no-any-return]
-            chosen = probe.getsockname()
-        return (chosen[0], own[1], *chosen[2:])
+_Destination: TypeAlias = list[tuple[Egress, SocketAddress]]
 
 
 class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstructor, final=True):
@@ -136,20 +64,20 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
     `open_sender` makes one. Several tasks may send at once. Datagrams are not queued here: when a
     call returns, the kernel has them.
 
+    When an interface goes away and comes back, it is sent by again. In between `send` raises a
+    `SendError` that says so.
+
     Hazard: `send` is a checkpoint for cancellation every time, but lets other tasks run only once
-    in 64 datagrams unless the kernel makes it wait.
+    in 64 datagrams unless the kernel makes it wait. This bends trio's rule on purpose: a full
+    checkpoint costs more than sending does.
     """
 
-    def __init__(self, egresses: list[_Egress], group: Group, port: int) -> None:
-        self._egresses = egresses
+    def __init__(self, exits: Exits, group: Group) -> None:
+        self._exits = exits
         self._group = group
-        self._port = port
-        self._busy = trio.Lock()
         self._until_others_run = _SENDS_PER_TURN
-        self._datagrams_sent = 0
-        self._bytes_sent = 0
-        self._send_errors = 0
         self._addresses: dict[tuple[Any, ...], _Destination] = {}
+        self._addresses_made_for = exits.version
 
     async def send(self, value: Payload) -> None:
         """Send a datagram to the group, out of every interface of this sender.
@@ -162,27 +90,45 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
             the interface's MTU travels in fragments, which is best avoided
 
         Raises:
-          SendError: the kernel refused. With several interfaces: every one of them did; if only
-            some refused, `statistics` counts them
+          SendError: the kernel refused, or the interface is not there now. With several interfaces:
+            none was left; if only some refused, `statistics` counts them
           trio.ClosedResourceError: the sender was closed
         """
-        await self._checkpoint()
-        await self._send_copies(value, [(egress, egress.address) for egress in self._egresses])
+        self._until_others_run -= 1
+        if self._until_others_run:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._until_others_run = _SENDS_PER_TURN
+            await trio.lowlevel.checkpoint()
+        egress = self._exits.only
+        if egress is not None and egress.socket is not None:  # the usual case, with less effort
+            try:
+                egress.figures.bytes_sent += egress.socket.sendto(value, egress.address)
+                egress.figures.datagrams_sent += 1
+                return
+            except OSError:  # whatever it is, the way for all cases knows
+                pass
+        await self._send_copies(value, self._exits.group_destination())
 
     async def send_batch(self, datagrams: Iterable[Payload]) -> None:
-        """Send datagrams one after the other, with less effort for each than `send` makes.
+        """Send datagrams one after the other, with far less effort for each than `send` makes.
+
+        Runs of equally long ones go to the kernel together where it can cut them apart (Linux'
+        UDP_SEGMENT), which is worth a factor of ten and more. Each is whole on the wire.
 
         Raises:
-          SendError: the kernel refused one; those after it were not sent
+          SendError: the kernel refused one; those after it were not sent, nor perhaps up to 63 of
+            equal length before it
           trio.ClosedResourceError: the sender was closed
         """
-        await self._checkpoint()
-        for count, datagram in enumerate(datagrams, 1):
-            await self._send_copies(
-                datagram, [(egress, egress.address) for egress in self._egresses]
-            )
-            if count % _SENDS_PER_TURN == 0:
+        source = iter(datagrams)
+        await trio.lowlevel.checkpoint()
+        while chunk := [_as_bytes(datagram) for datagram in islice(source, _BATCH_PER_TURN)]:
+            for _length, run in groupby(chunk, len):
+                await self._send_run_copies(list(run))
+            if len(chunk) == _BATCH_PER_TURN:
                 await trio.lowlevel.checkpoint()
+        self._exits.require_open()
 
     async def send_to(self, data: Payload, address: SocketAddress) -> None:
         """Send a datagram elsewhere: to another group or port, or back to whom one came from.
@@ -198,36 +144,36 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
           SendError, trio.ClosedResourceError: as `send`
         """
         destination = self._find_destination(address)
-        await self._checkpoint()
+        await trio.lowlevel.checkpoint()
         await self._send_copies(data, destination)
 
-    async def _checkpoint(self) -> None:
-        if not self._egresses:
-            raise trio.ClosedResourceError("this sender was closed")
-        self._until_others_run -= 1
-        if self._until_others_run:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._until_others_run = _SENDS_PER_TURN
-            await trio.lowlevel.checkpoint()
-
     async def _send_copies(self, data: Payload, destination: _Destination) -> None:
-        refusal = None
-        sent = 0
+        await self._try_all(destination, lambda egress, address: egress.send(data, address))
+
+    async def _send_run_copies(self, run: list[bytes]) -> None:
+        destination = self._exits.group_destination()
+        await self._try_all(destination, lambda egress, address: egress.send_run(run, address))
+
+    async def _try_all(
+        self,
+        destination: _Destination,
+        send: Callable[[Egress, SocketAddress], Awaitable[None]],
+    ) -> None:
+        """Send by each interface. It is an error if none is left that can."""
+        self._exits.require_open()
+        refusals: list[SendError] = []
         for egress, address in destination:
             try:
-                await egress.send(data, address, self._busy)
+                await send(egress, address)
             except SendError as error:
-                self._send_errors += 1
-                refusal = refusal or error
-            else:
-                sent += 1
-        if not sent and refusal is not None:
-            raise refusal
-        self._datagrams_sent += sent
-        self._bytes_sent += sent * memoryview(data).nbytes
+                refusals.append(error)
+        if len(refusals) == len(destination):
+            raise refusals[0] if refusals else self._exits.refuse_sending()
 
     def _find_destination(self, address: SocketAddress) -> _Destination:
+        if self._addresses_made_for != self._exits.version:
+            self._addresses.clear()
+            self._addresses_made_for = self._exits.version
         key = tuple(address)
         destination = self._addresses.get(key)
         if destination is None:
@@ -237,7 +183,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         return destination
 
     def _parse_destination(self, address: tuple[Any, ...]) -> _Destination:
-        if not 2 <= len(address) <= 4:
+        if isinstance(address[0:1], str) or not 2 <= len(address) <= 4:
             raise AddressError(f"{address!r} is not an address: give (host, port)")
         try:
             host = ip_address(address[0])
@@ -251,9 +197,14 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         if host.is_multicast:
             group = parse_group(host)
             check_sendable(group)
-            return [(e, plan_destination(group.address, port, e.interface)) for e in self._egresses]
+            return [(e, e.address_of(group.address, port)) for e in self._exits.all]
         scope = address[3] if len(address) == 4 else 0
-        egress = next((e for e in self._egresses if e.interface.index == scope), self._egresses[0])
+        exits = self._exits.all
+        egress = next((e for e in exits if e.interface.index == scope), None)
+        if egress is None:
+            if not exits:
+                return []
+            egress = exits[0]
         if host.version == 4:
             return [(egress, (str(host), port))]
         scope = scope or (egress.interface.index if host.is_link_local else 0)
@@ -264,20 +215,27 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         """The address and port that datagrams come from: the `Datagram.source` that receivers see.
 
         With several interfaces, that of the first.
+
+        Raises:
+          SendError: there is no interface now
+          trio.ClosedResourceError: the sender was closed
         """
-        self._check_open()
-        return self._egresses[0].find_local_address()
+        self._exits.require_open()
+        if not self._exits.all:
+            raise self._exits.refuse_sending()
+        return self._exits.all[0].find_local_address()
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         """The interfaces that datagrams leave by."""
-        return tuple(egress.interface for egress in self._egresses)
+        self._exits.require_open()
+        return tuple(egress.interface for egress in self._exits.all)
 
     @asynccontextmanager
     async def open_answers(
         self, *, max_buffered: int = 256
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
-        """Receive what is sent back to this sender's own address and port, for a block::
+        """Receive what is sent back to this sender's own address and port, while the block lasts::
 
             async with sender.open_answers() as answers:
                 await sender.send(b"who is there?")
@@ -291,51 +249,49 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         Args:
           max_buffered: how many answers to hold ready; then the kernel's buffers fill
         """
-        self._check_open()
+        self._exits.require_open()
         send_channel, receive_channel = trio.open_memory_channel[Answer](max_buffered)
         async with open_service_nursery() as nursery, receive_channel:
-            for egress in self._egresses:
-                nursery.start_soon(_hear_answers, egress, send_channel.clone())
-            send_channel.close()
-            yield receive_channel
+
+            def attend(egress: Egress) -> None:
+                nursery.start_soon(_hear_answers, egress, send_channel)
+
+            with self._exits.attended(attend):
+                yield receive_channel
 
     def statistics(self) -> SenderStatistics:
         """What was sent since the sender was opened."""
-        self._check_open()
-        return SenderStatistics(self._datagrams_sent, self._bytes_sent, self._send_errors)
+        self._exits.require_open()
+        return SenderStatistics(**vars(self._exits.figures()))
 
     async def aclose(self) -> None:
         """Close. Leaving the ``async with`` block of `open_sender` does the same."""
-        self._close()
+        self._exits.close()
         await trio.lowlevel.checkpoint()
 
-    def _close(self) -> None:
-        self._addresses.clear()
-        while self._egresses:
-            egress = self._egresses.pop()
-            trio.lowlevel.notify_closing(egress.socket)
-            egress.socket.close()
 
-    def _check_open(self) -> None:
-        if not self._egresses:
-            raise trio.ClosedResourceError("this sender was closed")
-
-
-_Destination: TypeAlias = list[tuple[_Egress, SocketAddress]]
+def _as_bytes(datagram: Payload) -> bytes:
+    return datagram if isinstance(datagram, bytes) else bytes(memoryview(datagram))
 
 
 @trio.lowlevel.enable_ki_protection
-async def _hear_answers(egress: _Egress, send_channel: trio.MemorySendChannel[Answer]) -> None:
-    with send_channel:
-        while True:
-            try:
-                await trio.lowlevel.wait_readable(egress.socket)
-                data, source = egress.socket.recvfrom(1 << 16)
-                await send_channel.send(Answer(data, source, egress.interface))
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
-                return
-            except OSError:  # an ICMP error about something sent, or nothing there
-                drain_error_queue(egress.socket)
+async def _hear_answers(egress: Egress, send_channel: trio.MemorySendChannel[Answer]) -> None:
+    """The task that hears one interface's answers, through all sockets that it has in time."""
+    while not egress.is_closed:
+        changed, sock = egress.changed, egress.socket
+        if sock is None:
+            await changed.wait()
+            continue
+        try:
+            await trio.lowlevel.wait_readable(sock)
+            data, source = sock.recvfrom(1 << 16)
+            await send_channel.send(Answer(data, source, egress.interface))
+        except trio.ClosedResourceError:
+            continue
+        except trio.BrokenResourceError:
+            return
+        except OSError:  # an ICMP error about something sent, or nothing there
+            drain_error_queue(sock)
 
 
 @asynccontextmanager
@@ -388,63 +344,50 @@ async def open_sender(
     """
     parsed = parse_group(group)
     port = parse_port(port)
-    egresses: list[_Egress] = []
-    sender = MulticastSender._create(egresses, parsed, port)
-    plans = [
-        (
-            plan_sender(
-                current_platform(),
-                parsed.address,
-                port,
-                chosen,
-                hop_limit=hop_limit,
-                loopback=loopback,
-                traffic_class=traffic_class,
-                source=source,
-                source_port=source_port,
-                send_buffer=send_buffer,
-            ),
+
+    def make_plan(chosen: Interface) -> SocketPlan:
+        return plan_sender(
+            current_platform(),
+            parsed.address,
+            port,
             chosen,
+            hop_limit=hop_limit,
+            loopback=loopback,
+            traffic_class=traffic_class,
+            source=source,
+            source_port=source_port,
+            send_buffer=send_buffer,
         )
-        for chosen in _choose_interfaces(parsed, interface, interfaces)
-    ]
+
+    make_plan(_ANY_INTERFACE)  # what is wrong with an argument is said before anything is opened
+    choice = _parse_choice(parsed, interface, interfaces)
+    feed = InterfaceFeed()
+    exits = Exits(parsed, choice, make_plan, feed)
     try:
-        for plan, chosen in plans:
-            egresses.append(_Egress(plan, parsed, port, chosen))
-        yield sender
+        exits.open()
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(exits.follow, name="trio_mcast: follow interfaces")
+            yield MulticastSender._create(exits, parsed)
     finally:
-        sender._close()
+        exits.close()
 
 
-def _choose_interfaces(
+_ANY_INTERFACE: Final = Interface(
+    "any", 1, "any", (IPv4Interface("192.0.2.1/32"),), True, False, True, 1500
+)
+
+
+def _parse_choice(
     group: Group,
     interface: InterfaceSelector | None,
     interfaces: InterfacesLike | Literal["all"],
-) -> tuple[Interface, ...]:
+) -> Choice:
     if interface is not None and interfaces is not None:
         raise ValueError(f"give interface={interface!r} or interfaces={interfaces!r}, not both")
-    listing = list_interfaces()
-    if group.zone is not None:
-        listing = require(ByName(group.zone), listing)
-        if interface is None and interfaces is None:
-            return listing
+    zone = None if group.zone is None else ByName(group.zone)
     if interface is not None:
-        found = require(parse_selector(interface), listing)
-        if len(found) > 1:
-            names = ", ".join(i.name for i in found)
-            raise ValueError(f"interface={interface!r} means several ({names}): use interfaces=")
-        return found
-    if interfaces is not None:
-        selectors = None if interfaces == "all" else parse_selectors(interfaces)
-        for selector in selectors or ():
-            require(selector, listing)
-        if found := select(selectors, group.version, listing):
-            return found
-        raise InterfaceNotFoundError(f"no interface is up and fit for {group}")
-    default = default_interface(group.version)
-    if default is None:
-        raise InterfaceNotFoundError(
-            f"no default route for IPv{group.version} tells which interface to send by: "
-            "give interface="
-        )
-    return (default,)
+        return Choice((parse_selector(interface),), zone, is_single=True)
+    if interfaces is None:
+        return Choice(None if zone is None else (zone,), zone, is_single=True)
+    selectors = None if interfaces == "all" else parse_selectors(interfaces)
+    return Choice(selectors, zone, is_single=False)

@@ -100,9 +100,7 @@ async def listen(
     ) as receiver:
         for one in wanted:
             await receiver.join(str(one.group), sources=one.sources, interfaces=interface or None)
-        if not quiet:
-            _tell_memberships(wanted, receiver.memberships())
-        await run_until_interrupted(partial(listening.run, receiver))
+        await run_until_interrupted(partial(listening.run, receiver, wanted))
         listening.sum_up(receiver.statistics())
     return listening.exit_code
 
@@ -122,8 +120,10 @@ class _Listening:
         self._bytes = 0
         self._is_incomplete = False
 
-    async def run(self, receiver: MulticastReceiver) -> None:
+    async def run(self, receiver: MulticastReceiver, wanted: list[WantedGroup]) -> None:
         """Show datagrams until there have been enough, or it has been long enough."""
+        if not self._quiet:
+            _tell_memberships(wanted, receiver.memberships())
         with trio.move_on_after(float("inf") if self._timeout is None else self._timeout) as scope:
             while self._count is None or self._received < self._count:
                 missing = None if self._count is None else self._count - self._received

@@ -33,6 +33,7 @@ NLM_F_DUMP: Final = 0x300
 
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_QDISC: Final = 6
 IFLA_AF_SPEC: Final = 26
 IFLA_EXT_MASK: Final = 29
 IFLA_CARRIER_CHANGES: Final = 35
@@ -74,6 +75,7 @@ class Link:
     has_carrier: bool
     carrier_changes: int | None
     ipv6: Literal["on", "disabled", "absent"]
+    queueing: str
 
 
 class AddressMessage(NamedTuple):
@@ -125,6 +127,7 @@ def read_link(body: bytes) -> Link | None:
         bool(flags & IFF_LOWER_UP),
         int.from_bytes(changes, sys.byteorder) if changes else None,
         _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
+        attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(),
     )
 
 

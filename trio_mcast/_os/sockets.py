@@ -112,12 +112,18 @@ def read_receive_buffer(sock: socket.socket) -> int:
     return size // 2 if sys.platform == "linux" else size
 
 
-def drain_error_queue(sock: socket.socket) -> None:
-    """Throw away the ICMP errors that IP_RECVERR queues: they make a socket look ready."""
+def drain_error_queue(sock: socket.socket) -> bool:
+    """Throw away the ICMP errors that IP_RECVERR queues: they make a socket look ready.
+
+    Returns:
+      Whether there was any
+    """
     if sys.platform != "linux":
-        return
+        return False
+    found = False
     try:
         while True:
             sock.recvmsg(0, 0, _MSG_ERRQUEUE)
+            found = True
     except OSError:
-        pass
+        return found
