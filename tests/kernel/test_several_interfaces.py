@@ -158,6 +158,26 @@ def test_nothing_to_listen_on_is_an_error_unless_following(network: Network, udp
     host.run(main)
 
 
+@pytest.mark.parametrize("group", BOTH)
+def test_a_receiver_with_nothing_to_listen_on_joins_what_comes(
+    network: Network, udp_port: int, group: str
+) -> None:
+    host = network.host()
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+            assert receiver.memberships() == ()
+            _, there = network.link(host, "eth0", network.host("peer"), "eth0")
+            await wait_until_async(
+                lambda: [m.state for m in receiver.memberships()] == ["joined"], "it has joined"
+            )
+            there.talker(group, udp_port).send(b"hello")
+            datagram = await receiver.receive()
+            assert (datagram.data, datagram.interface.name) == (b"hello", "eth0")
+
+    host.run(main)
+
+
 def test_a_named_interface_that_does_not_exist_is_an_error_even_when_following(
     network: Network, udp_port: int
 ) -> None:

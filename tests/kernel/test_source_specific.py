@@ -47,6 +47,17 @@ def address_on(card: Card, group: str, number: int) -> str:
     return address
 
 
+def many_sources(card: Card, group: str, count: int) -> tuple[list[str], str]:
+    """Give a card so many more addresses, and one. Returns them."""
+    if ":" in group:
+        found = [str(ip_address(f"fd77:0:0:1:a::{n:x}")) for n in range(1, count + 2)]
+        card.host.ip(*(f"addr add {source}/64 dev {card.name} nodad" for source in found))
+    else:
+        found = [f"10.77.1.{number}" for number in range(100, 101 + count)]
+        card.host.ip(*(f"addr add {source}/24 dev {card.name}" for source in found))
+    return found[:-1], found[-1]
+
+
 GROUPS = [*SOURCE_SPECIFIC, GROUP4, "ff12::4d43:1", GROUP6]
 
 
@@ -356,20 +367,93 @@ def test_a_filter_change_holds_on_every_interface_of_the_group(
     host.run(main)
 
 
-@pytest.mark.parametrize("group", [GROUP4, GROUP6])
-def test_many_sources_fit_into_a_filter(network: Network, udp_port: int, group: str) -> None:
-    """Linux takes 10 sources (igmp_max_msf) for an IPv4 group by default."""
-    senders = Senders(network, group, udp_port)
-    more = [f"fd77:0:0:1::a{n}" if ":" in group else f"10.77.1.10{n}" for n in range(9)]
+@pytest.mark.parametrize(("group", "count"), [(GROUP4, 25), (GROUP6, 140), ("232.1.2.3", 25)])
+def test_a_filter_may_be_longer_than_the_kernel_takes_for_one_socket(
+    network: Network, udp_port: int, group: str, count: int
+) -> None:
+    """Linux takes 10 sources for IPv4 (igmp_max_msf) and 64 for IPv6 (mld_max_msf) by default."""
+    here, there = network.pair()
+    sources, stranger = many_sources(there, group, count)
+    talkers = [there.talker(group, udp_port, source=source) for source in [*sources, stranger]]
 
     async def main() -> None:
-        async with trio_mcast.open_receiver(
-            group, port=udp_port, sources=[*more, senders.two]
-        ) as receiver:
-            assert await senders.heard_by(receiver) == ["two"]
-            assert len(receiver.memberships()[0].sources) == 10
+        async with trio_mcast.open_receiver(group, port=udp_port, sources=sources) as receiver:
+            assert len(receiver.memberships()) == 1
+            assert len(receiver.memberships()[0].sources) == count
+            for talker in talkers:
+                talker.send(b"x", b"y")
+            heard = [(d.source[0], d.data) for d in await everything(receiver)]
+            assert sorted(heard) == sorted((s, data) for s in sources for data in (b"x", b"y"))
+            statistics = receiver.statistics()
+            assert statistics.datagrams_received == 2 * count
+            assert len(statistics.memberships) == 1
 
-    senders.here.host.run(main)
+    here.host.run(main)
+
+
+@pytest.mark.parametrize(("group", "count"), [(GROUP4, 25), (GROUP6, 140)])
+def test_more_senders_may_be_blocked_than_the_kernel_takes_for_one_socket(
+    network: Network, udp_port: int, group: str, count: int
+) -> None:
+    here, there = network.pair()
+    sources, stranger = many_sources(there, group, count)
+    talkers = [there.talker(group, udp_port, source=source) for source in [*sources, stranger]]
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+            receiver.set_sources(group, sources, mode="exclude")
+            for talker in talkers:
+                talker.send(b"x")
+            assert [d.source[0] for d in await everything(receiver)] == [stranger]
+            assert len(receiver.memberships()[0].sources) == count
+            receiver.unblock_source(group, sources[-1])
+            for talker in talkers:
+                talker.send(b"x")
+            heard = {d.source[0] for d in await everything(receiver)}
+            assert heard == {stranger, sources[-1]}
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("mode", ["include", "exclude"])
+def test_a_filter_grows_and_shrinks_past_the_kernels_limit(
+    network: Network, udp_port: int, mode: str
+) -> None:
+    here, there = network.pair()
+    sources, _stranger = many_sources(there, GROUP4, 24)
+    talkers = [there.talker(GROUP4, udp_port, source=source) for source in sources]
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            named = set(sources[:6])
+            receiver.set_sources(GROUP4, list(named), mode=mode)
+
+            async def check() -> None:
+                for talker in talkers:
+                    talker.send(b"x")
+                heard = sorted(d.source[0] for d in await everything(receiver))
+                assert heard == sorted(named if mode == "include" else set(sources) - named)
+                (membership,) = receiver.memberships()
+                assert {str(s) for s in membership.sources} == named
+                assert (membership.mode, membership.state) == (mode, "joined")
+
+            await check()
+            for source in sources[6:]:
+                if mode == "include":
+                    receiver.add_source(GROUP4, source)
+                else:
+                    receiver.block_source(GROUP4, source)
+                named.add(source)
+                await check()
+            for source in sources[1:]:
+                if mode == "include":
+                    receiver.remove_source(GROUP4, source)
+                else:
+                    receiver.unblock_source(GROUP4, source)
+                named.remove(source)
+                await check()
+
+    here.host.run(main)
 
 
 def test_more_sources_than_the_kernel_takes_is_an_error_that_leaves_the_filter_as_it_was(
