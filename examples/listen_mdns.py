@@ -186,11 +186,13 @@ async def main(interfaces: list[str] | None, seconds: float) -> None:
                 senders.append(await stack.enter_async_context(opening))
             except trio_mcast.InterfaceNotFoundError:
                 print(f"no interface here is fit for {group}")
-        answers = [await stack.enter_async_context(sender.open_answers()) for sender in senders]
+        channels: list[AsyncIterable[trio_mcast.Datagram | trio_mcast.Answer]] = [receiver]
+        for sender in senders:
+            channels.append(await stack.enter_async_context(sender.open_answers()))
         discovery = Discovery(senders)
         async with trio.open_nursery() as nursery:
-            for messages in (receiver, *answers):
-                nursery.start_soon(discovery.hear, messages)
+            for channel in channels:
+                nursery.start_soon(discovery.hear, channel)
             await discovery.ask(SERVICE_TYPES)
             await trio.sleep(seconds)
             nursery.cancel_scope.cancel()

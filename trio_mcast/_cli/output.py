@@ -45,8 +45,9 @@ def write(lines: Iterable[str]) -> None:
 
 def tell(*lines: str) -> None:
     """Write lines to standard error."""
-    if lines:
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    if text := "".join(f"{line}\n" for line in lines):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def to_json(value: Mapping[str, object]) -> str:
