@@ -12,7 +12,8 @@ with the same name, index and hardware address looks as it did. So the rules are
    the kernel no longer lists the group there.
 3. A switch that snoops forgets a port that lost its carrier. When the carrier comes back Linux
    reports IPv6 groups again but not IPv4 ones: joining anew reports them.
-4. When announcements were lost, everything may have happened to every interface.
+4. When announcements were lost, everything may have happened to every interface. A carrier that is
+   seen there next may have come back meanwhile.
 5. What failed before is tried again when something is announced of its interface.
 6. An interface that turns up and is covered by a selection is joined. One that only no longer fits
    a selection without names (its address went, it is down) keeps its membership, as the kernel
@@ -110,6 +111,7 @@ class CarrierWatch:
 
     def __init__(self) -> None:
         self._last: dict[int, LinkSeen] = {}
+        self._has_lost_track = False
 
     def read(self, events: Iterable[Event]) -> Changes:
         """Take a run of events in, and say what it means."""
@@ -118,7 +120,6 @@ class CarrierWatch:
             match event:
                 case EventsLost():
                     changes.everything = True
-                    self._last.clear()
                 case LinkGone(index):
                     changes.dropped.add(index)
                     changes.touched.add(index)
@@ -134,12 +135,17 @@ class CarrierWatch:
                     if self._has_regained_carrier(event):
                         changes.carrier_regained.add(index)
                     self._last[index] = event
+        if changes.everything:  # what netlink kept is older than what it lost
+            self._last.clear()
+            self._has_lost_track = True
         return changes
 
     def _has_regained_carrier(self, now: LinkSeen) -> bool:
-        before = self._last.get(now.index)
-        if before is None or not now.has_carrier:
+        if not now.has_carrier:
             return False
+        before = self._last.get(now.index)
+        if before is None:
+            return self._has_lost_track
         return not before.has_carrier or before.carrier_changes != now.carrier_changes
 
 
