@@ -427,3 +427,13 @@ def test_where_listings_are_all_there_is_being_up_stands_for_the_carrier() -> No
     watch.read(compare_listings([], [interface()]))
     assert watch.read(compare_listings([interface()], [down])).loss(2, 4) is Loss.NONE
     assert watch.read(compare_listings([down], [interface()])).loss(2, 4) is Loss.UNREPORTED
+
+
+def test_a_listing_does_not_contradict_what_was_announced_of_the_carrier() -> None:
+    """Where both are read: without a carrier an interface is up, and loses addresses by and by."""
+    watch = CarrierWatch()
+    watch.read([LinkSeen(2)])
+    watch.read([LinkSeen(2, has_carrier=False)])
+    without_address = interface(addresses=())
+    assert watch.read(compare_listings([interface()], [without_address])).loss(2, 4) is Loss.NONE
+    assert watch.read([LinkSeen(2)]).loss(2, 4) is Loss.UNREPORTED

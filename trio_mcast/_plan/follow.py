@@ -46,14 +46,14 @@ class LinkSeen:
 
     Attributes:
       index: which interface
-      has_carrier: whether the cable, so to speak, is plugged in
+      has_carrier: whether the cable, so to speak, is plugged in; None where that was not told
       carrier_changes: how often that has changed since the interface was made, None where the
         system does not count. It shows a loss that was too short to be announced
       lost_ipv6: IPv6 had no state for it, so that its memberships are gone
     """
 
     index: int
-    has_carrier: bool = True
+    has_carrier: bool | None = True
     carrier_changes: int | None = None
     lost_ipv6: bool = False
 
@@ -132,6 +132,8 @@ class CarrierWatch:
                     changes.touched.add(index)
                     if event.lost_ipv6:
                         changes.dropped_ipv6.add(index)
+                    if event.has_carrier is None:
+                        continue
                     if self._has_regained_carrier(event):
                         changes.carrier_regained.add(index)
                     self._last[index] = event
@@ -206,7 +208,11 @@ def decide(
 
 
 def compare_listings(before: Iterable[Interface], after: Iterable[Interface]) -> tuple[Event, ...]:
-    """What can be seen without announcements, or in addition to incomplete ones."""
+    """What can be seen without announcements, or in addition to incomplete ones.
+
+    An interface that is switched on or off stands for one whose carrier comes or goes, for nothing
+    else in a listing tells of it.
+    """
     old = {interface.index: interface for interface in before}
     new = {interface.index: interface for interface in after}
     events: list[Event] = [LinkGone(index) for index in old if index not in new]
@@ -217,6 +223,7 @@ def compare_listings(before: Iterable[Interface], after: Iterable[Interface]) ->
         elif known != interface:
             if known.name != interface.name and set(known.addresses) != set(interface.addresses):
                 events.append(LinkGone(index))  # more likely another one than the same
+            has_carrier = None if known.is_up == interface.is_up else interface.is_up
             lost_ipv6 = bool(known.has_ipv6) and not interface.has_ipv6
-            events.append(LinkSeen(index, has_carrier=interface.is_up, lost_ipv6=lost_ipv6))
+            events.append(LinkSeen(index, has_carrier, lost_ipv6=lost_ipv6))
     return tuple(events)
