@@ -291,20 +291,24 @@ class Roster:
         carriers.read(feed.first_events)
         while True:
             events: list[Event] = []
-            with trio.move_on_after(_RETRY_SECONDS if self._ran_out() else math.inf):
+            exhausted = self._find_exhausted()
+            with trio.move_on_after(_RETRY_SECONDS if exhausted else math.inf):
                 try:
                     events = await feed.wait()
                 except trio.ClosedResourceError:
                     return
             changes = carriers.read(events)
+            changes.touched |= exhausted
             groups = feed.list_ipv6_groups() if changes.addressed_ipv6 else None
             self._adapt(changes, feed.listing, groups)
 
-    def _ran_out(self) -> bool:
-        """Whether a membership waits for something that nothing announces."""
-        return any(
-            m.error is not None and m.error.errno in EXHAUSTED for m in self.memberships.values()
-        )
+    def _find_exhausted(self) -> set[int]:
+        """The interfaces on which a membership waits for something that nothing announces."""
+        return {
+            m.interface.index
+            for m in self.memberships.values()
+            if m.error is not None and m.error.errno in EXHAUSTED
+        }
 
     # Following
 
