@@ -197,6 +197,18 @@ def test_one_group_that_cannot_be_joined_leaves_none_joined(
     assert "listening" not in refused.err
 
 
+def test_it_tells_when_an_interface_goes_and_comes_back(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
+    with listening(G4, "-p", str(udp_port), host=here.host) as listener:
+        here.down()
+        listener.wait_for(f"{G4} on eth0: waiting\n", "err")
+        here.up()
+        listener.wait_for(f"{G4} on eth0: joined\n", "err")
+        wait_until(lambda: here.host.has_joined(G4), "it is joined")
+        there.talker(G4, udp_port).send(b"hello again")
+        listener.wait_for("hello again\n")
+
+
 # --- How it ends ---------------------------------------------------------------------------------
 
 

@@ -12,7 +12,14 @@ import trio
 from cyclopts import Parameter
 
 import trio_mcast
-from trio_mcast import Datagram, MembershipStatus, MulticastReceiver, ReceiverStatistics
+from trio_mcast import (
+    Datagram,
+    EventStream,
+    MembershipStatus,
+    MulticastReceiver,
+    ReceiverStatistics,
+)
+from trio_mcast.lowlevel import current_platform
 
 from .errors import UsageError, check_positive
 from .groups import WantedGroup, parse_wanted_groups, show_address
@@ -23,7 +30,6 @@ from .options import (
     PortOption,
     QuietOption,
     packet_info_names,
-    this_platform,
 )
 from .output import count_of, tell, to_json, write
 from .payload import hexdump as dump, read_text, show_in_line
@@ -95,12 +101,15 @@ async def listen(
     async with trio_mcast.open_receiver(
         port=port,
         loopback=not no_loopback,
-        packet_info=packet_info_names(packet_info, this_platform()),
+        packet_info=packet_info_names(packet_info, current_platform()),
         receive_buffer=receive_buffer,
     ) as receiver:
         for one in wanted:
             await receiver.join(str(one.group), sources=one.sources, interfaces=interface or None)
-        await run_until_interrupted(partial(listening.run, receiver, wanted))
+        await run_until_interrupted(
+            partial(listening.run, receiver, wanted),
+            background=() if quiet else [partial(_tell_changes, receiver, receiver.events())],
+        )
         listening.sum_up(receiver.statistics())
     return listening.exit_code
 
@@ -177,7 +186,7 @@ def _tell_memberships(wanted: list[WantedGroup], memberships: tuple[MembershipSt
             )
         for membership in own:
             if membership.state != "joined":
-                tell(_describe_refusal(membership))
+                tell(_describe(membership))
 
 
 def _is_in_zone(membership: MembershipStatus, zone: str | None) -> bool:
@@ -185,10 +194,23 @@ def _is_in_zone(membership: MembershipStatus, zone: str | None) -> bool:
     return zone in (None, interface.name, interface.friendly_name, str(interface.index))
 
 
-def _describe_refusal(membership: MembershipStatus) -> str:
-    reason = f": {membership.error.strerror}" if membership.error is not None else ""
-    place = f"{membership.group} on {membership.interface.friendly_name}"
-    return f"{place} {membership.state}{reason}"
+async def _tell_changes(receiver: MulticastReceiver, events: EventStream[MembershipStatus]) -> None:
+    """One line for each change of state; that a group was joined anew is no change."""
+    states = {_place(status): status.state for status in receiver.memberships()}
+    async for status in events:
+        if states.get(_place(status)) != status.state:
+            states[_place(status)] = status.state
+            tell(_describe(status))
+
+
+def _place(membership: MembershipStatus) -> str:
+    return f"{membership.group} on {membership.interface.friendly_name}"
+
+
+def _describe(membership: MembershipStatus) -> str:
+    error = membership.error
+    reason = "" if error is None else f" ({error.strerror or error})"
+    return f"{_place(membership)}: {membership.state}{reason}"
 
 
 def _describe_losses(statistics: ReceiverStatistics) -> str:
@@ -218,15 +240,15 @@ def _format_nothing(datagram: Datagram, now: float) -> Iterator[str]:
 
 
 def _format_line(datagram: Datagram, now: float) -> Iterator[str]:
-    yield f"{_describe(datagram, now)}  {show_in_line(datagram.data)}".rstrip()
+    yield f"{_describe_datagram(datagram, now)}  {show_in_line(datagram.data)}".rstrip()
 
 
 def _format_hexdump(datagram: Datagram, now: float) -> Iterator[str]:
-    yield _describe(datagram, now)
+    yield _describe_datagram(datagram, now)
     yield from dump(datagram.data)
 
 
-def _describe(datagram: Datagram, now: float) -> str:
+def _describe_datagram(datagram: Datagram, now: float) -> str:
     parts = [
         f"{_time_of(datagram, now).astimezone():%H:%M:%S.%f}",
         f"{datagram.group}%{datagram.interface.friendly_name}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
@@ -25,15 +24,6 @@ PLATFORMS: dict[PlatformChoice, Platform] = {
     "windows": WINDOWS,
     "linux-32bit": LINUX_32BIT,
 }
-
-
-def this_platform() -> Platform:
-    """The system that this program runs on."""
-    if sys.platform == "win32":
-        return WINDOWS
-    if sys.platform == "darwin":
-        return MACOS
-    return LINUX if sys.maxsize > 2**32 else LINUX_32BIT
 
 
 def packet_info_names(

@@ -17,6 +17,7 @@ from trio_mcast.lowlevel import (
     Platform,
     SocketOption,
     SocketPlan,
+    current_platform,
     plan_receiver,
     plan_sender,
 )
@@ -28,7 +29,6 @@ from .options import (
     PacketInfoChoice,
     PlatformChoice,
     packet_info_names,
-    this_platform,
 )
 from .output import to_json, write, write_table
 
@@ -89,7 +89,7 @@ def plan(
     """
     wanted, own = parse_group_spec(group)
     sources = (*map(str, own), *source)
-    system = this_platform() if platform is None else PLATFORMS[platform]
+    system = current_platform() if platform is None else PLATFORMS[platform]
     place = _choose_interface(wanted, interface)
     if sender:
         if packet_info:
