@@ -28,6 +28,7 @@ class InterfaceFeed:
     """
 
     def __init__(self) -> None:
+        self._has_lost_track = False
         # In this order, so that nothing is missed between the two.
         self._watch = open_watch()
         try:
@@ -49,18 +50,21 @@ class InterfaceFeed:
                     return events
             except trio.ClosedResourceError:
                 raise
-            except OSError:  # out of descriptors, say: nothing is known until the next look
+            except OSError:  # out of descriptors, say: nothing is known until a look succeeds
+                self._has_lost_track = True
                 await trio.sleep(_POLL_SECONDS)
-                return [EventsLost()]
 
     async def _wait_once(self) -> list[Event]:
         events: list[Event] = []
-        if self._watch is None:
+        if self._has_lost_track:
+            events.append(EventsLost())
+        elif self._watch is None:
             await trio.sleep(_POLL_SECONDS)
         else:
             await trio.lowlevel.wait_readable(self._watch.socket)
             events += self._watch.read()
         before, self.listing = self.listing, list_interfaces()
+        self._has_lost_track = False
         if self._watch is None or not self._watch.is_complete:
             events += compare_listings(before, self.listing)
         return events

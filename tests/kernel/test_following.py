@@ -8,7 +8,10 @@ may look as if nothing had happened.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -781,6 +784,48 @@ def test_a_membership_whose_interface_is_gone_for_good_does_not_end_the_receiver
             assert scope.cancelled_caught
             assert states(receiver) == ["waiting", "waiting"]
             assert {str(m.group) for m in receiver.memberships()} == set(BOTH)
+
+    here.host.run(main)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """For this whole process: nothing can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unused = os.dup(0)
+    os.close(unused)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (unused, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "every interface"])
+def test_a_lack_of_descriptors_while_an_interface_is_re_created_is_made_up_for(
+    network: Network,
+    udp_port: int,
+    group: str,
+    named: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even the interfaces can be listed then, so nothing is known of them."""
+    monkeypatch.setattr("trio_mcast._follow._POLL_SECONDS", 0.1)
+    here, _there = network.pair()
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(
+            group, port=udp_port, interfaces="eth0" if named else None
+        ) as receiver:
+            here.delete()
+            here.create()
+            with no_descriptor_left():
+                await settle()
+            await wait_until_joined(receiver, here.host, group, "eth0")
+            talker_beside(here, group, udp_port).send(b"after")
+            assert (await receiver.receive()).data == b"after"
+            assert len(receiver.memberships()) == 1
 
     here.host.run(main)
 
