@@ -12,13 +12,15 @@ import errno
 import mmap
 import os
 import socket
+import struct
 import sys
-from collections.abc import Iterable
-from itertools import repeat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from .._plan.datagram import Datagram, SocketAddress
-from .._plan.packet_info import read_control_batch_untrusted
+from .._plan.packet_info import AncillaryColumns, read_control_batch_untrusted
 from .._plan.platforms import Platform
 from .reading import DATAGRAMS_PER_READ, Batch, Origin
 
@@ -33,6 +35,11 @@ _SLOT_SIZE: Final = 1 << 16
 _SLOT_STRIDE: Final = _SLOT_SIZE + mmap.PAGESIZE + 64
 _CONTROL_SIZE: Final = 256
 _KNOWN_SOURCES_LIMIT: Final = 1024
+
+# Of merged datagrams, up to 64 each: with these, other tasks run as late as with the others.
+_MERGED_PER_READ: Final = 8
+
+_T = TypeVar("_T")
 
 
 class _iovec(ctypes.Structure):
@@ -109,13 +116,13 @@ class RecvmmsgReader:
             vector.iov_len = _SLOT_SIZE
         # The kernel writes back the size of each address, so a layout serves one family.
         self._layouts = {
-            (family, with_control): self._lay_out(name_size, with_control)
-            for family, name_size in ((socket.AF_INET, 16), (socket.AF_INET6, 28))
-            for with_control in (False, True)
+            socket.AF_INET: self._lay_out(name_size=16),
+            socket.AF_INET6: self._lay_out(name_size=28),
         }
+        self._messages_per_read = n
         self._sources: dict[bytes, SocketAddress] = {}
 
-    def _lay_out(self, name_size: int, with_control: bool) -> _Layout:
+    def _lay_out(self, name_size: int) -> _Layout:
         n = DATAGRAMS_PER_READ
         headers = (_mmsghdr * n)()
         names, controls = _address_of(self._names), _address_of(self._controls)
@@ -125,46 +132,92 @@ class RecvmmsgReader:
             header.msg_namelen = name_size
             header.msg_iov = ctypes.addressof(self._vectors[i])
             header.msg_iovlen = 1
-            if with_control:
-                header.msg_control = controls + i * _CONTROL_SIZE
-                header.msg_controllen = _CONTROL_SIZE
+            header.msg_control = controls + i * _CONTROL_SIZE
+            header.msg_controllen = _CONTROL_SIZE
         words = memoryview(headers).cast("B").cast("I")
         return _Layout(headers, words, ctypes.addressof(headers), bytes(headers), name_size)
 
     def read(self, sock: socket.socket, origin: Origin) -> Batch:
         """Read what is there, up to `DATAGRAMS_PER_READ` datagrams, without waiting.
 
+        Where the kernel hands over merged datagrams it can be some hundred more.
+
         Raises:
           OSError: the kernel refused, other than for there being nothing
         """
         assert _recvmmsg is not None
-        layout = self._layouts[sock.family, origin.has_ancillary]
-        count = _recvmmsg(sock.fileno(), layout.address, DATAGRAMS_PER_READ, _MSG_DONTWAIT, None)
+        layout = self._layouts[sock.family]
+        count = _recvmmsg(
+            sock.fileno(), layout.address, self._messages_per_read, _MSG_DONTWAIT, None
+        )
         if count <= 0:
             return _read_nothing()
         words = layout.words
-        lengths = words[_LENGTH_WORD : count * _HEADER_WORDS : _HEADER_WORDS].tolist()
+        if count == 1 and not words[_CONTROL_LENGTH_WORD]:
+            ctypes.memmove(layout.address, layout.pristine, _HEADER_SIZE)
+            return self._read_one(layout, origin)
+        end = count * _HEADER_WORDS
+        lengths = words[_LENGTH_WORD:end:_HEADER_WORDS].tolist()
+        control_lengths = words[_CONTROL_LENGTH_WORD:end:_HEADER_WORDS].tolist()
+        ctypes.memmove(layout.address, layout.pristine, count * _HEADER_SIZE)
+        sources = self._read_sources(layout.name_size, count)
+        ancillary = _NO_ANCILLARY
+        if any(control_lengths):
+            controls = self._controls[: count * _CONTROL_SIZE]
+            ancillary = read_control_batch_untrusted(
+                self._platform, controls, _CONTROL_SIZE, control_lengths
+            )
+            if ancillary.segment_size is not _ABSENT:
+                return self._read_merged(lengths, sources, ancillary, origin)
+        self._messages_per_read = DATAGRAMS_PER_READ
         payloads = self._payloads
         data = [
             payloads[start : start + length]
             for start, length in zip(self._offsets, lengths, strict=False)
         ]
-        columns = (
-            data,
-            self._read_sources(layout.name_size, count),
-            repeat(origin.group),
-            repeat(origin.port),
-            repeat(origin.interface),
-            *(self._read_ancillary(layout, count) if origin.has_ancillary else _NO_ANCILLARY),
-            repeat(False),
-        )
-        # tuple.__new__ makes a NamedTuple in half the time that calling the class takes.
-        datagrams = list(map(tuple.__new__, repeat(Datagram), zip(*columns, strict=False)))
-        return Batch(datagrams, sum(lengths))
+        return Batch(_make_datagrams(data, sources, ancillary, origin), sum(lengths))
 
-    def _read_sources(
-        self, name_size: int, count: int
-    ) -> repeat[SocketAddress] | list[SocketAddress]:
+    def _read_one(self, layout: _Layout, origin: Origin) -> Batch:
+        """What `read` does with the columns of many, for the single datagram of a quiet group."""
+        length = layout.words[_LENGTH_WORD]
+        source = self._read_source(self._names[: layout.name_size])
+        fields = (self._payloads[:length], source, *origin[:3], None, None, None, False)
+        return Batch([tuple.__new__(Datagram, fields)], length)
+
+    def _read_merged(
+        self,
+        lengths: list[int],
+        sources: Iterable[SocketAddress],
+        ancillary: AncillaryColumns,
+        origin: Origin,
+    ) -> Batch:
+        """Take apart what the kernel has merged, which it does with one sender's at a time.
+
+        From now on, fewer are read at once: one of these can be 64 datagrams.
+        """
+        self._messages_per_read = _MERGED_PER_READ
+        data: list[bytes] = []
+        counts = []
+        sizes = ancillary.segment_size
+        for start, length, size in zip(self._offsets, lengths, sizes, strict=False):
+            pieces = self._split(start, length, size or length)
+            data += pieces
+            counts.append(len(pieces))
+        found = AncillaryColumns(
+            hop_limit=_repeat_each(ancillary.hop_limit, counts),
+            traffic_class=_repeat_each(ancillary.traffic_class, counts),
+        )
+        return Batch(
+            _make_datagrams(data, _repeat_each(sources, counts), found, origin), sum(lengths)
+        )
+
+    def _split(self, start: int, length: int, size: int) -> Sequence[bytes]:
+        """One payload of so many bytes each; the last may be shorter."""
+        whole, rest = divmod(length, size) if size else (0, 0)
+        layout = f"{size}s" * whole + (f"{rest}s" if rest else "")
+        return _compile(layout or "0s").unpack_from(self._payloads, start)
+
+    def _read_sources(self, name_size: int, count: int) -> Iterable[SocketAddress]:
         names = self._names[: count * name_size]
         first = names[:name_size]
         if names == first * count:  # most batches come from one sender
@@ -183,16 +236,36 @@ class RecvmmsgReader:
             source = self._sources[name] = _decode_source(name)
         return source
 
-    def _read_ancillary(self, layout: _Layout, count: int) -> tuple[Iterable[int | None], ...]:
-        words = layout.words
-        lengths = words[_CONTROL_LENGTH_WORD : count * _HEADER_WORDS : _HEADER_WORDS].tolist()
-        controls = self._controls[: count * _CONTROL_SIZE]
-        found = read_control_batch_untrusted(self._platform, controls, _CONTROL_SIZE, lengths)
-        ctypes.memmove(layout.address, layout.pristine, count * _HEADER_SIZE)
-        return found.hop_limit, found.timestamp, found.traffic_class
+
+_NO_ANCILLARY: Final = AncillaryColumns()
+_ABSENT: Final = _NO_ANCILLARY.segment_size
+
+_compile = lru_cache(maxsize=256)(struct.Struct)
 
 
-_NO_ANCILLARY: Final = (repeat(None), repeat(None), repeat(None))
+def _make_datagrams(
+    data: list[bytes],
+    sources: Iterable[SocketAddress],
+    ancillary: AncillaryColumns,
+    origin: Origin,
+) -> list[Datagram]:
+    columns = (
+        data,
+        sources,
+        repeat(origin.group),
+        repeat(origin.port),
+        repeat(origin.interface),
+        ancillary.hop_limit,
+        ancillary.timestamp,
+        ancillary.traffic_class,
+        repeat(False),
+    )
+    # tuple.__new__ makes a NamedTuple in half the time that calling the class takes.
+    return list(map(tuple.__new__, repeat(Datagram), zip(*columns, strict=False)))
+
+
+def _repeat_each(column: Iterable[_T], counts: list[int]) -> Iterable[_T]:
+    return chain.from_iterable(map(repeat, column, counts))
 
 
 def _read_nothing() -> Batch:

@@ -32,10 +32,9 @@ class PortableReader:
         """
         read_one = self._read_with_ancillary if origin.has_ancillary else self._read_plain
         datagrams: list[Datagram] = []
-        size = 0
         for _ in range(DATAGRAMS_PER_READ):
             try:
-                datagram = read_one(sock, origin)
+                found = read_one(sock, origin)
             except (BlockingIOError, InterruptedError):
                 break
             except ConnectionResetError:  # Windows: an answer of ours met a closed port
@@ -44,34 +43,36 @@ class PortableReader:
                 if not datagrams:
                     raise
                 break  # what was read goes first; the error will come again if it is real
-            if datagram is not None:
-                datagrams.append(datagram)
-                size += len(datagram.data)
-        return Batch(datagrams, size)
+            datagrams += found
+        return Batch(datagrams, sum(len(datagram.data) for datagram in datagrams))
 
-    def _read_plain(self, sock: socket.socket, origin: Origin) -> Datagram:
+    def _read_plain(self, sock: socket.socket, origin: Origin) -> list[Datagram]:
         length, source = sock.recvfrom_into(self._buffer)
         data = bytes(self._buffer[:length])
-        return Datagram(data, source, origin.group, origin.port, origin.interface)
+        return [Datagram(data, source, origin.group, origin.port, origin.interface)]
 
-    def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> Datagram | None:
+    def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> list[Datagram]:
         if sys.platform == "win32":
             raise NotSupportedError("Python has no recvmsg on Windows")
         length, items, flags, source = sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
         found = read_ancillary_untrusted(self._platform, items)
         if _is_stray(found, origin):
-            return None
-        return Datagram(
-            bytes(self._buffer[:length]),
-            source,
-            origin.group,
-            origin.port,
-            origin.interface,
-            found.hop_limit,
-            found.timestamp,
-            found.traffic_class,
-            bool(flags & socket.MSG_TRUNC),
-        )
+            return []
+        segment = found.segment_size or max(length, 1)  # several may have come as one
+        return [
+            Datagram(
+                bytes(self._buffer[start : min(start + segment, length)]),
+                source,
+                origin.group,
+                origin.port,
+                origin.interface,
+                found.hop_limit,
+                found.timestamp,
+                found.traffic_class,
+                bool(flags & socket.MSG_TRUNC),
+            )
+            for start in range(0, length or 1, segment)
+        ]
 
 
 def _is_stray(found: AncillaryData, origin: Origin) -> bool:

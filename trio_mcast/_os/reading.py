@@ -39,7 +39,7 @@ class Origin(NamedTuple):
             port,
             plan.interface,
             plan.group.packed,
-            bool(plan.packet_info) or plan.sorts_strays,
+            bool(plan.packet_info) or plan.sorts_strays or plan.merges_datagrams,
         )
 
 

@@ -72,6 +72,8 @@ class SocketPlan:
       packet_info: what to tell of each datagram
       sorts_strays: the system delivers more than was asked for. Drop what has another destination
         than `group` or came by another interface; the control messages tell
+      merges_datagrams: several datagrams of one sender may come as one, and a control message then
+        says so. Take them apart
       drops_own: the system has no option to keep away what this host sends. Drop what has one of
         its addresses as source
       drops_sources: the same for senders that the program does not want, beyond those that the
@@ -89,6 +91,7 @@ class SocketPlan:
     interface: Interface | None = None
     packet_info: frozenset[PacketInfoName] = frozenset()
     sorts_strays: bool = False
+    merges_datagrams: bool = False
     drops_own: bool = False
     drops_sources: frozenset[IPAddress] = frozenset()
     destination: SocketAddress | None = None
@@ -140,6 +143,8 @@ def plan_receiver(
     sorts_strays = (
         platform.delivers_strays(target.version) or target.group in platform.delivered_to_everyone
     )
+    # What is merged has one time stamp, so who wants time stamps gets datagrams singly.
+    merges = platform.receive_merged is not None and "timestamp" not in wanted
     return SocketPlan(
         family=target.family.number,
         before_bind=(
@@ -149,6 +154,7 @@ def plan_receiver(
             *_v6_only(target.family),
             *_receive_buffer(platform, size),
             *packet_info_options(platform, target.version, wanted, destination=sorts_strays),
+            *_merged(platform, merges),
             *_loopback_on_receiver(platform, target.family, loopback),
         ),
         bind=_bind_address(target, port),
@@ -163,6 +169,7 @@ def plan_receiver(
         interface=interface,
         packet_info=wanted,
         sorts_strays=sorts_strays,
+        merges_datagrams=merges,
         drops_own=not loopback and not platform.loopback_on_receiver,
     )
 
@@ -371,6 +378,13 @@ def _same_version(target: _Target, source: IPAddress) -> IPAddress:
 
 def _ones(names: tuple[OptionName, ...]) -> tuple[SocketOption, ...]:
     return tuple(int_option(name, 1) for name in names)
+
+
+def _merged(platform: Platform, merges: bool) -> tuple[SocketOption, ...]:
+    """Linux has it from 5.0 on; without it datagrams just come singly."""
+    if platform.receive_merged is None or not merges:
+        return ()
+    return (int_option(platform.receive_merged, 1, optional=True),)
 
 
 def _keep_to_interface(platform: Platform, interface: Interface) -> tuple[SocketOption, ...]:

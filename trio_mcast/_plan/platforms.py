@@ -522,8 +522,8 @@ WINDOWS: Final = Platform(
     share_port=(OptionName(_WINDOWS_SOCKET, 4, "SO_REUSEADDR"),),  # ws2def.h
     receive_buffer=OptionName(_WINDOWS_SOCKET, 0x1002, "SO_RCVBUF"),
     send_buffer=OptionName(_WINDOWS_SOCKET, 0x1001, "SO_SNDBUF"),
-    # Microsoft's manual of the IPPROTO_UDP options; Windows 10 version 2004 and later
-    receive_merged=OptionName(_UDP, 3, "UDP_RECV_MAX_COALESCED_SIZE"),
+    # Microsoft's manual of the IPPROTO_UDP options; Windows 10 version 2004 and later. Of merged
+    # datagrams (UDP_RECV_MAX_COALESCED_SIZE, 3) Python could not read the size: no recvmsg there.
     send_segmented=OptionName(_UDP, 2, "UDP_SEND_MSG_SIZE"),
     sockaddr_has_length=False,
     group_req_padding=4,  # SOCKADDR_STORAGE is aligned to 8, on x86 too
