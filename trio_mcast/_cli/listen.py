@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, TypeAlias
 
 import trio
@@ -34,7 +34,7 @@ from .options import (
 from .output import count_of, tell, to_json, write
 from .payload import hexdump as dump, read_text, show_in_line
 
-Formatter: TypeAlias = Callable[[Datagram, float], Iterable[str]]
+Formatter: TypeAlias = Callable[[Datagram, int], Iterable[str]]
 
 
 async def listen(
@@ -140,7 +140,7 @@ class _Listening:
         self._is_incomplete = scope.cancelled_caught and self._count is not None
 
     def _show(self, batch: list[Datagram]) -> None:
-        now = time.time()
+        now = time.time_ns()
         self._received += len(batch)
         self._bytes += sum(len(datagram.data) for datagram in batch)
         write(line for datagram in batch for line in self._format(datagram, now))
@@ -235,22 +235,22 @@ def _choose_format(json: bool, hexdump: bool, quiet: bool) -> Formatter:
     return _format_hexdump if hexdump else _format_line
 
 
-def _format_nothing(datagram: Datagram, now: float) -> Iterator[str]:
+def _format_nothing(datagram: Datagram, now: int) -> Iterator[str]:
     yield from ()
 
 
-def _format_line(datagram: Datagram, now: float) -> Iterator[str]:
+def _format_line(datagram: Datagram, now: int) -> Iterator[str]:
     yield f"{_describe_datagram(datagram, now)}  {show_in_line(datagram.data)}".rstrip()
 
 
-def _format_hexdump(datagram: Datagram, now: float) -> Iterator[str]:
+def _format_hexdump(datagram: Datagram, now: int) -> Iterator[str]:
     yield _describe_datagram(datagram, now)
     yield from dump(datagram.data)
 
 
-def _describe_datagram(datagram: Datagram, now: float) -> str:
+def _describe_datagram(datagram: Datagram, now: int) -> str:
     parts = [
-        f"{_time_of(datagram, now).astimezone():%H:%M:%S.%f}",
+        _local_time(_time_of(datagram, now)),
         f"{datagram.group}%{datagram.interface.friendly_name}",
         show_address(datagram.source),
         count_of(len(datagram.data), "byte"),
@@ -262,10 +262,10 @@ def _describe_datagram(datagram: Datagram, now: float) -> str:
     return "  ".join(parts)
 
 
-def _format_json(datagram: Datagram, now: float) -> Iterator[str]:
+def _format_json(datagram: Datagram, now: int) -> Iterator[str]:
     yield to_json(
         {
-            "time": f"{_time_of(datagram, now):%Y-%m-%dT%H:%M:%S.%fZ}",
+            "time": _universal_time(_time_of(datagram, now)),
             "group": datagram.group,
             "port": datagram.port,
             "interface": datagram.interface.name,
@@ -281,9 +281,21 @@ def _format_json(datagram: Datagram, now: float) -> Iterator[str]:
     )
 
 
-def _time_of(datagram: Datagram, now: float) -> datetime:
-    """When the kernel got it, or else when this program did."""
-    if datagram.timestamp is None:
-        return datetime.fromtimestamp(now, UTC)
-    seconds, nanoseconds = divmod(datagram.timestamp, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+def _time_of(datagram: Datagram, now: int) -> int:
+    """When the kernel got it, or else when this program did, in nanoseconds."""
+    return now if datagram.timestamp is None else datagram.timestamp
+
+
+@lru_cache(maxsize=1)  # the datagrams of a batch have the time in common
+def _local_time(nanoseconds: int) -> str:
+    return f"{_to_datetime(nanoseconds).astimezone():%H:%M:%S.%f}"
+
+
+@lru_cache(maxsize=1)
+def _universal_time(nanoseconds: int) -> str:
+    return f"{_to_datetime(nanoseconds):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _to_datetime(nanoseconds: int) -> datetime:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _BYTES_SHOWN = 32
-_ESCAPES = {"\t": "\\t", "\r": "\\r", "\n": "\\n"}
+_ESCAPES = str.maketrans({"\t": "\\t", "\r": "\\r", "\n": "\\n"})
 
 
 def read_text(data: bytes) -> str | None:
@@ -14,14 +14,14 @@ def read_text(data: bytes) -> str | None:
         text = data.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(c.isprintable() or c in _ESCAPES for c in text) else None
+    return text if text.translate(_ESCAPES).isprintable() else None
 
 
 def show_in_line(data: bytes) -> str:
     r"""Text as it is, with ``\n`` for the end of a line; other bytes in hex, the first 32."""
     text = read_text(data)
     if text is not None:
-        return "".join(_ESCAPES.get(c, c) for c in text)
+        return text.translate(_ESCAPES)
     rest = len(data) - _BYTES_SHOWN
     return data[:_BYTES_SHOWN].hex(" ") + (f" ... {rest} more" if rest > 0 else "")
 
