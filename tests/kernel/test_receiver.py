@@ -678,6 +678,26 @@ def test_loopback_off_knows_every_address_of_this_host(network: Network, udp_por
     here.host.run(main)
 
 
+@pytest.mark.parametrize("group", BOTH)
+def test_loopback_off_learns_addresses_that_this_host_gets_later(
+    network: Network, udp_port: int, group: str
+) -> None:
+    here, there = network.pair()
+    other = there.talker(group, udp_port)
+    address = "fd77:0:0:1::77" if ":" in group else "10.77.1.77"
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port, loopback=False) as receiver:
+            here.add_address(address + ("/64" if ":" in group else "/24"))
+            await trio.testing.wait_all_tasks_blocked(0.005)  # the kernel has announced it before
+            here.talker(group, udp_port, source=address).send(b"own")
+            other.send(b"other's")
+            assert [d.data for d in await collect(receiver, 1)] == [b"other's"]
+            assert await everything(receiver) == []
+
+    here.host.run(main)
+
+
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_the_loopback_interface_is_used_when_named(
     network: Network, udp_port: int, group: str

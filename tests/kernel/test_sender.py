@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 import trio
 import trio.testing
-from kernel.network import Card, Network
+from kernel.network import Card, Host, Network
 from kernel.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
@@ -684,6 +684,108 @@ def test_a_batch_stops_at_the_datagram_that_is_refused(network: Network, udp_por
             assert statistics.send_errors == 1
 
     here.host.run(main)
+
+
+def test_a_send_error_names_the_group_that_was_sent_to(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(GROUP4, port=udp_port, interface="eth0") as sender:
+            for address, group in (("233.252.0.2", "233.252.0.2"), (there.ipv4, None)):
+                with pytest.raises(trio_mcast.SendError) as caught:
+                    await sender.send_to(bytes(65508), (address, udp_port))
+                assert address in str(caught.value)
+                assert caught.value.group == (group and ip_address(group))
+
+    here.host.run(main)
+
+
+def test_several_interfaces_of_which_one_refuses_are_no_error(
+    network: Network, udp_port: int
+) -> None:
+    host, good, _bad = host_with_a_good_and_a_bad_interface(network)
+    listener = good.listener(GROUP4, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interfaces=["good", "bad"]
+        ) as sender:
+            host.ip("link set bad down")
+            await sender.send(b"x")
+            assert listener.receive_data() == b"x"
+            assert sender.statistics().datagrams_sent == 1
+            assert sender.statistics().send_errors == 1
+            host.ip("link set good down")
+            with pytest.raises(trio_mcast.SendError):
+                await sender.send(b"x")
+            assert sender.statistics().send_errors == 3
+
+    host.run(main)
+
+
+def test_every_copy_of_a_batch_is_counted_as_sent_or_refused(
+    network: Network, udp_port: int
+) -> None:
+    host, good, _bad = host_with_a_good_and_a_bad_interface(network)
+    listener = good.listener(GROUP4, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interfaces=["good", "bad"]
+        ) as sender:
+            host.ip("link set bad down")
+            await sender.send_batch([b"x"] * 10)
+            assert [listener.receive_data() for _ in range(10)] == [b"x"] * 10
+            assert sender.statistics().datagrams_sent == 10
+            assert sender.statistics().send_errors == 10
+
+    host.run(main)
+
+
+def test_a_batch_goes_on_after_one_interface_has_refused_one_datagram(
+    network: Network, udp_port: int
+) -> None:
+    """A refusal by one of several interfaces is no error, so it must not cost the rest silently."""
+    host, good, bad = host_with_a_good_and_a_bad_interface(network)
+    here = bad.peer
+    assert here is not None
+    drop_large(here, 500)
+    listeners = [card.listener(GROUP4, udp_port) for card in (good, bad)]
+    sent = [b"a", b"b", bytes(600), b"c", b"d"]
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interfaces=["good", "bad"]
+        ) as sender:
+            await sender.send_batch(sent)
+            assert sender.statistics().datagrams_sent == 9
+            assert sender.statistics().send_errors == 1
+            await sender.send_batch([bytes([n]) * 600 for n in range(10)])
+            assert sender.statistics().send_errors == 11
+
+    host.run(main)
+    assert [listeners[0].receive_data() for _ in range(5)] == sent
+    assert [listeners[1].receive_data() for _ in range(4)] == [b"a", b"b", b"c", b"d"]
+
+
+def host_with_a_good_and_a_bad_interface(network: Network) -> tuple[Host, Card, Card]:
+    """A host with interfaces `good` and `bad`, and the cards at the other ends of their cables."""
+    host = network.host("middle")
+    _, good = network.link(host, "good", network.host("1"), "eth0")
+    _, bad = network.link(host, "bad", network.host("2"), "eth0")
+    return host, good, bad
+
+
+def drop_large(card: Card, size: int) -> None:
+    """Let the firewall refuse datagrams of more than a size that leave by a card."""
+    rule = f"add rule ip t o oifname {card.name} udp length > {size} drop"
+    try:
+        card.host.command(
+            "nft", "add table ip t; add chain ip t o { type filter hook output priority 0; }"
+        )
+        card.host.command("nft", rule)
+    except (FileNotFoundError, AssertionError) as error:
+        pytest.skip(f"nft does not work here: {error}")
 
 
 @pytest.mark.parametrize("group", BOTH)
