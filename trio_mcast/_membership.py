@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import trio
 
@@ -58,23 +59,21 @@ class Figures:
             self.dropped_by_kernel += other.dropped_by_kernel
 
 
-class Ear:
-    """A socket of a membership. One that has retired hears nothing new, but has yet to be read."""
+class Ear(Protocol):
+    """What a membership hears by. One that has retired hears nothing new, but has yet to be read.
 
-    def __init__(self, plan: SocketPlan, port: int) -> None:
-        self.plan = plan
-        self.origin = Origin.of(plan, port)
-        self._reader = reader_for_this_thread()
-        self._socket = open_planned_socket(plan)
-        self.is_retired = False
+    It is a socket, but in `trio_mcast.testing`.
+    """
+
+    plan: SocketPlan
+    origin: Origin
+    is_retired: bool
 
     @property
-    def is_closed(self) -> bool:
-        return self._socket.fileno() == -1
+    def is_closed(self) -> bool: ...
 
     def wait_readable(self) -> Awaitable[None]:
         """Return when there is something to read. Raises ClosedResourceError if it gets closed."""
-        return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
 
     def read(self) -> Batch:
         """Read some of what has arrived, without waiting.
@@ -82,21 +81,49 @@ class Ear:
         Raises:
           OSError: the socket is broken
         """
+
+    def set_option(self, option: SocketOption) -> None: ...
+
+    def drop_count(self) -> int | None:
+        """How many datagrams the kernel had to drop here; None where it does not tell."""
+
+    def receive_buffer(self) -> int:
+        """The bytes of buffer that the kernel granted."""
+
+    def retire(self) -> None:
+        """Leave, but keep what has arrived. Who waits for the socket is woken to see to it."""
+
+    def close(self) -> None: ...
+
+
+class SocketEar(Ear):
+    def __init__(self, plan: SocketPlan, port: int) -> None:
+        self.plan = plan
+        self.origin = Origin.of(plan, port)
+        self.is_retired = False
+        self._reader = reader_for_this_thread()
+        self._socket = open_planned_socket(plan)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._socket.fileno() == -1
+
+    def wait_readable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
+
+    def read(self) -> Batch:
         return self._reader.read(self._socket, self.origin)
 
     def set_option(self, option: SocketOption) -> None:
         set_option(self._socket, option)
 
     def drop_count(self) -> int | None:
-        """How many datagrams the kernel had to drop here; None where it does not tell."""
         return read_drop_count(self._socket)
 
     def receive_buffer(self) -> int:
-        """The bytes of buffer that the kernel granted."""
         return read_receive_buffer(self._socket)
 
     def retire(self) -> None:
-        """Leave, but keep what has arrived. Who waits for the socket is woken to see to it."""
         assert self.plan.group is not None
         assert self.plan.interface is not None
         for option in plan_leave(current_platform(), self.plan.group, self.plan.interface):

@@ -13,7 +13,7 @@ import trio
 from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from ._events import Broadcast
 from ._follow import InterfaceFeed
-from ._membership import Ear, Figures, Membership, ReceiverSettings
+from ._membership import Ear, Figures, Membership, ReceiverSettings, SocketEar
 from ._os.scan import list_interfaces
 from ._os.sockets import EXHAUSTED
 from ._plan.addresses import Group
@@ -82,7 +82,7 @@ class ThisHost:
         return InterfaceFeed()
 
     def open_ear(self, plan: SocketPlan, port: int) -> Ear:
-        return Ear(plan, port)
+        return SocketEar(plan, port)
 
 
 class Roster:
