@@ -154,8 +154,9 @@ class RecvmmsgReader:
             return _read_nothing()
         words = layout.words
         if count == 1 and not words[_CONTROL_LENGTH_WORD]:
-            ctypes.memmove(layout.address, layout.pristine, _HEADER_SIZE)
-            return self._read_one(layout, origin)
+            batch = self._read_one(layout, origin)
+            ctypes.memmove(layout.address, layout.pristine, _HEADER_SIZE)  # its length, too
+            return batch
         end = count * _HEADER_WORDS
         lengths = words[_LENGTH_WORD:end:_HEADER_WORDS].tolist()
         control_lengths = words[_CONTROL_LENGTH_WORD:end:_HEADER_WORDS].tolist()
