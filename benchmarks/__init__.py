@@ -1,0 +1,1 @@
+"""What receiving and sending cost, here and with other libraries: ``python -m benchmarks``."""

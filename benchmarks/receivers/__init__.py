@@ -1,0 +1,1 @@
+"""One program for each way of receiving. `meter` tells what they have in common."""
