@@ -394,6 +394,34 @@ def test_an_interface_that_takes_over_a_name_is_heard_too(network: Network, udp_
     here.host.run(main)
 
 
+@pytest.mark.parametrize("group", BOTH)
+@every_pace
+def test_another_interface_that_gets_the_index_is_not_taken_for_the_one_that_was_named(
+    network: Network, udp_port: int, group: str, noticed: bool
+) -> None:
+    here, _there = network.pair()
+    index = here.index
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port, interfaces="eth0") as receiver:
+            here.delete()
+            if noticed:
+                await settle()
+            here.name = "eth9"
+            here.create(with_index=index)
+            await settle()
+            assert not here.host.has_joined(group, "eth9")
+            (membership,) = receiver.memberships()
+            assert (membership.interface.name, membership.state) == ("eth0", "waiting")
+            here.delete()
+            here.name = "eth0"
+            here.create()
+            await wait_until_joined(receiver, here.host, group, "eth0")
+            assert len(receiver.memberships()) == 1
+
+    here.host.run(main)
+
+
 # --- Interfaces that turn up ----------------------------------------------------------------------
 
 
