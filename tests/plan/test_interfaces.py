@@ -1,0 +1,278 @@
+"""What a caller writes for some interfaces, and which of a listing it means."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, strategies as st
+
+from trio_mcast._errors import InterfaceNotFoundError
+from trio_mcast._plan.interfaces import (
+    ByAddress,
+    ByIndex,
+    ByName,
+    ByNetwork,
+    Interface,
+    Selector,
+    find,
+    parse_selector,
+    parse_selectors,
+    require,
+    select,
+)
+
+
+def interface(name: str, index: int, *addresses: str, **others: Any) -> Interface:
+    fields = {
+        "friendly_name": name,
+        "is_up": True,
+        "is_loopback": False,
+        "supports_multicast": True,
+        "mtu": 1500,
+    }
+    return Interface(
+        name=name, index=index, addresses=tuple(map(ip_interface, addresses)), **fields | others
+    )
+
+
+LO = interface("lo", 1, "127.0.0.1/8", "::1/128", is_loopback=True, supports_multicast=False)
+ETH0 = interface("eth0", 2, "192.0.2.10/24", "192.0.2.11/24", "2001:db8::10/64", "fe80::1/64")
+ETH1 = interface("eth1", 3, "198.51.100.1/24", "fe80::1/64")
+WIFI = interface("{0A1B}", 7, "192.0.2.10/25", friendly_name="Wi-Fi 2")
+TUN = interface("tun0", 12, has_ipv6=True)
+ISP = interface("10", 20)  # a name that looks like an index
+LISTING = (LO, ETH0, ETH1, WIFI, TUN, ISP)
+
+
+def names(found: tuple[Interface, ...]) -> list[str]:
+    return [interface.name for interface in found]
+
+
+# --- Parsing and finding, by a table -----------------------------------------------------------
+
+MEANT: list[tuple[Any, Selector, list[str]]] = [
+    ("eth0", ByName("eth0"), ["eth0"]),
+    ("Wi-Fi 2", ByName("Wi-Fi 2"), ["{0A1B}"]),
+    ("{0A1B}", ByName("{0A1B}"), ["{0A1B}"]),
+    ("ETH0", ByName("ETH0"), []),
+    (3, ByIndex(3), ["eth1"]),
+    ("3", ByName("3"), ["eth1"]),
+    ("10", ByName("10"), ["10"]),  # a name goes before an index
+    (10, ByIndex(10), []),
+    ("eth", ByName("eth"), []),
+    ("²", ByName("²"), []),
+    ("192.0.2.10", ByAddress(ip_address("192.0.2.10")), ["eth0", "{0A1B}"]),
+    ("192.0.2.11", ByAddress(ip_address("192.0.2.11")), ["eth0"]),
+    (ip_address("2001:db8::10"), ByAddress(ip_address("2001:db8::10")), ["eth0"]),
+    ("2001:DB8:0::10", ByAddress(ip_address("2001:db8::10")), ["eth0"]),
+    ("fe80::1", ByAddress(ip_address("fe80::1")), ["eth0", "eth1"]),
+    ("fe80::1%eth1", ByAddress(ip_address("fe80::1%eth1")), ["eth1"]),
+    ("fe80::1%2", ByAddress(ip_address("fe80::1%2")), ["eth0"]),
+    ("fe80::1%tun0", ByAddress(ip_address("fe80::1%tun0")), []),
+    ("192.0.2.0", ByAddress(ip_address("192.0.2.0")), []),
+    ("192.0.2.0/24", ByNetwork(IPv4Network("192.0.2.0/24")), ["eth0", "{0A1B}"]),
+    ("192.0.2.99/24", ByNetwork(IPv4Network("192.0.2.0/24")), ["eth0", "{0A1B}"]),
+    ("192.0.2.11/32", ByNetwork(IPv4Network("192.0.2.11/32")), ["eth0"]),
+    (ip_network("::/0"), ByNetwork(IPv6Network("::/0")), ["lo", "eth0", "eth1"]),
+    ("0.0.0.0/0", ByNetwork(IPv4Network("0.0.0.0/0")), ["lo", "eth0", "eth1", "{0A1B}"]),
+    ("eth0/1", ByName("eth0/1"), []),
+    (ETH1, ByName("eth1"), ["eth1"]),
+]
+
+
+@pytest.mark.parametrize(("given", "selector", "meant"), MEANT, ids=[str(row[0]) for row in MEANT])
+def test_a_selector_is_parsed_and_means_what_the_table_says(
+    given: Any, selector: Selector, meant: list[str]
+) -> None:
+    assert parse_selector(given) == selector
+    assert names(find(selector, LISTING)) == meant
+
+
+@pytest.mark.parametrize("value", ["", " ", 0, -1])
+def test_what_can_name_no_interface_is_a_value_error(value: Any) -> None:
+    with pytest.raises(ValueError, match=repr(value)):
+        parse_selector(value)
+
+
+@pytest.mark.parametrize("value", [None, True, 1.0, b"eth0", bytearray(b"x"), ["eth0"], object()])
+def test_what_is_no_name_at_all_is_a_type_error(value: Any) -> None:
+    with pytest.raises(TypeError, match="cannot name an interface"):
+        parse_selector(value)
+
+
+def test_several_selectors_are_kept_in_order_and_once_each() -> None:
+    parsed = parse_selectors(["eth1", 2, "eth1", ETH1])
+    assert parsed == (ByName("eth1"), ByIndex(2))
+    assert parse_selectors(iter(["eth1"])) == (ByName("eth1"),)
+
+
+@pytest.mark.parametrize("value", ["eth0", 2, ip_network("192.0.2.0/24"), ETH0])
+def test_one_selector_needs_no_list(value: Any) -> None:
+    assert parse_selectors(value) == (parse_selector(value),)
+
+
+def test_no_selection_is_every_fitting_interface_but_an_empty_one_is_a_mistake() -> None:
+    assert parse_selectors(None) is None
+    for empty in ([], (), {}, iter([])):
+        with pytest.raises(ValueError, match="selects nothing"):
+            parse_selectors(empty)
+
+
+@pytest.mark.parametrize("value", [b"eth0", ["eth0", None], 1.5])
+def test_a_selection_with_something_else_in_it_is_a_type_error(value: Any) -> None:
+    with pytest.raises(TypeError):
+        parse_selectors(value)
+
+
+# --- Requiring and selecting -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ("eth9", "named 'eth9'"),
+        (9, "with index 9"),
+        ("192.0.2.99", "with address 192.0.2.99"),
+        ("203.0.113.0/24", "with an address in 203.0.113.0/24"),
+    ],
+)
+def test_an_interface_that_does_not_exist_is_an_error_that_says_what_there_is(
+    wanted: Any, shown: str
+) -> None:
+    with pytest.raises(InterfaceNotFoundError) as caught:
+        require(parse_selector(wanted), LISTING)
+    assert f"no interface {shown}; there are: lo (1), eth0 (2)" in str(caught.value)
+    with pytest.raises(InterfaceNotFoundError, match="there are: none"):
+        require(parse_selector(wanted), ())
+
+
+def test_without_a_selection_every_fitting_interface_is_used() -> None:
+    down = interface("down", 30, "192.0.2.30/24", is_up=False)
+    listing = (*LISTING, down)
+    assert names(select(None, 4, listing)) == ["eth0", "eth1", "{0A1B}"]
+    assert names(select(None, 6, listing)) == ["eth0", "eth1", "tun0"]
+
+
+def test_named_interfaces_are_taken_as_they_are_and_in_the_order_of_the_listing() -> None:
+    selectors = parse_selectors(["tun0", "lo", "192.0.2.0/24", "eth0"])
+    assert names(select(selectors, 4, LISTING)) == ["lo", "eth0", "{0A1B}", "tun0"]
+
+
+def test_selecting_what_is_not_there_selects_nothing() -> None:
+    assert select(parse_selectors("eth9"), 4, LISTING) == ()
+
+
+@pytest.mark.parametrize(("has_ipv6", "told"), [(None, True), (False, False), (True, True)])
+def test_ipv6_is_told_from_the_addresses_unless_the_system_tells(
+    has_ipv6: bool | None, told: bool
+) -> None:
+    assert interface("a", 1, "fe80::1/64", has_ipv6=has_ipv6).carries(6) is told
+
+
+@pytest.mark.parametrize("known", LISTING, ids=str)
+def test_an_interface_is_a_value(known: Interface) -> None:
+    assert str(known) == known.name
+    assert {known: 1}[known] == 1
+    with pytest.raises(FrozenInstanceError):
+        known.mtu = 1  # type: ignore[misc]
+
+
+# --- Laws --------------------------------------------------------------------------------------
+
+addresses = st.sampled_from(
+    ["192.0.2.1/24", "192.0.2.2/24", "198.51.100.1/24", "2001:db8::1/64", "fe80::1/64"]
+)
+interfaces = st.builds(
+    lambda name, index, addresses, flags: interface(
+        name,
+        index,
+        *addresses,
+        is_up=flags[0],
+        is_loopback=flags[1],
+        supports_multicast=flags[2],
+        has_ipv6=flags[3],
+    ),
+    st.sampled_from(["eth0", "eth1", "wlan0", "2", "3"]),
+    st.integers(1, 5),
+    st.lists(addresses, unique=True),
+    st.tuples(st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, True, False])),
+)
+listings = st.lists(
+    interfaces, unique_by=(lambda found: found.index, lambda found: found.name)
+).map(tuple)
+selectors = st.sampled_from(
+    ["eth0", "wlan0", "2", 2, 4, "192.0.2.1", "fe80::1", "fe80::1%eth1", "192.0.2.0/24", "::/0"]
+).map(parse_selector)
+versions = st.sampled_from([4, 6])
+
+
+@given(selectors, listings)
+def test_finding_takes_from_the_listing_in_its_order(
+    selector: Selector, listing: tuple[Interface, ...]
+) -> None:
+    found = find(selector, listing)
+    assert found == tuple(i for i in listing if i in found)
+    assert find(selector, found) == found
+
+
+@given(selectors, listings)
+def test_requiring_is_finding_or_an_error(
+    selector: Selector, listing: tuple[Interface, ...]
+) -> None:
+    if found := find(selector, listing):
+        assert require(selector, listing) == found
+    else:
+        with pytest.raises(InterfaceNotFoundError):
+            require(selector, listing)
+
+
+@given(st.lists(selectors, min_size=1).map(tuple), versions, listings)
+def test_selecting_is_the_union_of_finding(
+    chosen: tuple[Selector, ...], version: Any, listing: tuple[Interface, ...]
+) -> None:
+    union = {i for selector in chosen for i in find(selector, listing)}
+    assert set(select(chosen, version, listing)) == union
+    assert len(select(chosen, version, listing)) == len(union)
+
+
+@given(versions, listings)
+def test_without_a_selection_only_what_can_hear_the_version_is_used(
+    version: Any, listing: tuple[Interface, ...]
+) -> None:
+    chosen = select(None, version, listing)
+    for each in listing:
+        fits = (
+            each.is_up
+            and each.supports_multicast
+            and not each.is_loopback
+            and each.carries(version)
+        )
+        assert (each in chosen) == fits
+
+
+@given(listings, st.data())
+def test_every_interface_is_found_by_each_of_its_properties(
+    listing: tuple[Interface, ...], data: st.DataObject
+) -> None:
+    assume(listing)
+    wanted = data.draw(st.sampled_from(listing))
+    ways: list[Any] = [wanted, wanted.name, wanted.index]
+    ways += [address.ip for address in wanted.addresses]
+    ways += [address.network for address in wanted.addresses]
+    ways += [f"{a.ip}%{wanted.name}" for a in wanted.addresses if a.version == 6]
+    for way in ways:
+        assert wanted in find(parse_selector(way), listing)
+
+
+@given(st.text())
+def test_any_text_is_a_selector_or_a_value_error(text: str) -> None:
+    try:
+        selector = parse_selector(text)
+    except ValueError:
+        assert not text.strip()
+    else:
+        find(selector, LISTING)
+        assert str(selector)
