@@ -7,7 +7,7 @@ here are lists of any length, and cannot give up its oldest ones.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -19,8 +19,31 @@ Overflow: TypeAlias = Literal["wait", "drop-oldest"]
 _DATAGRAMS_PER_TURN: Final = 64
 
 
+class Source(Protocol):
+    """Where datagrams come from, if a task that waits for one may see to that itself."""
+
+    is_led: bool
+
+    async def read_now(self) -> None:
+        """Put what there is, without waiting."""
+
+    async def lead(self) -> None:
+        """Wait until something may have been put."""
+
+    def interrupt(self) -> None:
+        """Have the task that leads look again."""
+
+    def relieve(self) -> None:
+        """Wake who sees to it when no task of the program does."""
+
+
 class Inbox:
-    """A bounded queue of datagrams, with memberships that put and tasks that take."""
+    """A bounded queue of datagrams, with memberships that put and tasks that take.
+
+    Attributes:
+      source: if set, tasks that wait for datagrams do the waiting for sockets
+      is_taker_coming: whether a task was woken to take, and has not yet
+    """
 
     def __init__(self, max_buffered: int, overflow: Overflow) -> None:
         self._datagrams: deque[Datagram] = deque()
@@ -29,6 +52,8 @@ class Inbox:
         self._until_others_run = _DATAGRAMS_PER_TURN
         self._takers = trio.lowlevel.ParkingLot()
         self._putters = trio.lowlevel.ParkingLot()
+        self.source: Source | None = None
+        self.is_taker_coming = False
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -37,8 +62,11 @@ class Inbox:
 
     async def wait_for_room(self) -> None:
         """Return when a batch may be read and put. With "drop-oldest" that is always."""
-        while self._waits_when_full and len(self._datagrams) >= self._max_buffered:
+        while not self.has_room():
             await self._putters.park()
+
+    def has_room(self) -> bool:
+        return not self._waits_when_full or len(self._datagrams) < self._max_buffered
 
     def put(self, batch: list[Datagram]) -> list[Datagram]:
         """Add a batch and return what had to be given up for it."""
@@ -49,7 +77,9 @@ class Inbox:
             surplus = len(datagrams) - self._max_buffered
             given_up = [datagrams.popleft() for _ in range(surplus)]
         if self._takers:
+            self.is_taker_coming = True
             self._takers.unpark(count=len(batch))
+        self._interrupt_leader()
         return given_up
 
     async def take(self) -> Datagram:
@@ -90,13 +120,26 @@ class Inbox:
         return batch
 
     async def _wait_for_datagrams(self) -> None:
-        while not self._datagrams:
-            self._raise_if_over()
-            await self._takers.park()
+        source = self.source
+        if source is not None:
+            await source.read_now()
+            if self._datagrams:
+                await trio.lowlevel.checkpoint()
+        try:
+            while not self._datagrams:
+                self._raise_if_over()
+                if source is None or source.is_led:
+                    await self._takers.park()
+                else:
+                    await source.lead()
+        finally:
+            self.is_taker_coming = False
+            if source is not None:
+                source.relieve()
         self._until_others_run = _DATAGRAMS_PER_TURN
 
     def _let_putters_in(self) -> None:
-        if len(self._datagrams) < self._max_buffered:
+        if self.has_room():
             self._putters.unpark_all()
 
     def _raise_if_over(self) -> None:
@@ -111,6 +154,11 @@ class Inbox:
         """Nothing will be put any more. What is there can still be taken."""
         self._failure = error
         self._takers.unpark_all()
+        self._interrupt_leader()
+
+    def _interrupt_leader(self) -> None:
+        if self.source is not None and self.source.is_led:
+            self.source.interrupt()
 
     def close(self) -> None:
         self._closed = True

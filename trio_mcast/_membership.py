@@ -97,16 +97,26 @@ class Ear(Protocol):
 
 
 class SocketEar(Ear):
+    """A socket.
+
+    Attributes:
+      over: set when it has retired or was closed
+    """
+
     def __init__(self, plan: SocketPlan, port: int) -> None:
         self.plan = plan
         self.origin = Origin.of(plan, port)
         self.is_retired = False
+        self.over = trio.Event()
         self._reader = reader_for_this_thread()
         self._socket = open_planned_socket(plan)
 
     @property
     def is_closed(self) -> bool:
         return self._socket.fileno() == -1
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def wait_readable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
@@ -132,9 +142,11 @@ class SocketEar(Ear):
             except OSError:  # the kernel has dropped the membership before: no harm
                 pass
         self.is_retired = True
+        self.over.set()
         trio.lowlevel.notify_closing(self._socket)
 
     def close(self) -> None:
+        self.over.set()
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 

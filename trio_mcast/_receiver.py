@@ -114,8 +114,14 @@ class _InboxOutlet:
     async def wait_for_room(self) -> None:
         await self.inbox.wait_for_room()
 
+    def has_room(self) -> bool:
+        return self.inbox.has_room()
+
     async def put(self, batch: list[Datagram]) -> list[Datagram]:
         return self.inbox.put(batch)
+
+    def is_relief_expected(self) -> bool:
+        return self.inbox.is_taker_coming
 
     def count_buffered(self) -> int:
         return len(self.inbox)
@@ -133,7 +139,10 @@ class _ChannelOutlet:
         self.is_over = trio.Event()
 
     async def wait_for_room(self) -> None:
-        pass
+        """It is the channel that makes `put` wait."""
+
+    def has_room(self) -> bool:
+        return True
 
     async def put(self, batch: list[Datagram]) -> list[Datagram]:
         self._held += len(batch)
@@ -150,6 +159,9 @@ class _ChannelOutlet:
         finally:
             self._held -= len(batch)
         return []
+
+    def is_relief_expected(self) -> bool:
+        return False
 
     def count_buffered(self) -> int:
         return self._held
@@ -237,6 +249,7 @@ async def serve(
     roster = Roster(settings, _InboxOutlet(inbox), host)
     try:
         roster.open(subscriptions)
+        inbox.source = roster.pump
         async with open_service_nursery() as nursery:
             roster.attach(nursery)
             yield MulticastReceiver._create(roster, inbox)

@@ -14,6 +14,7 @@ from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from ._events import Broadcast
 from ._follow import InterfaceFeed
 from ._membership import Ear, Figures, Membership, ReceiverSettings, SocketEar
+from ._os.readiness import open_readiness_set
 from ._os.scan import list_interfaces
 from ._os.sockets import EXHAUSTED
 from ._plan.addresses import Group
@@ -22,6 +23,7 @@ from ._plan.filters import SourceFilter
 from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
 from ._plan.interfaces import Interface, Selector
 from ._plan.plan import SocketPlan
+from ._pump import Pump
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
@@ -39,8 +41,14 @@ class Outlet(Protocol):
     async def wait_for_room(self) -> None:
         """Return when it is time to read the next batch."""
 
+    def has_room(self) -> bool:
+        """Whether it is time."""
+
     async def put(self, batch: list[Datagram]) -> list[Datagram]:
         """Take a batch, and return the datagrams, of this or earlier ones, that are lost by it."""
+
+    def is_relief_expected(self) -> bool:
+        """Whether a task of the program was woken that will see to the sockets itself."""
 
     def count_buffered(self) -> int:
         """How many datagrams are on their way to the program."""
@@ -105,6 +113,7 @@ class Roster:
         self._figures_of_the_past = Figures()
         self._own_addresses: frozenset[str] = frozenset()
         self.is_closed = False
+        self.pump: Pump | None = None
 
     # Opening and closing
 
@@ -113,10 +122,14 @@ class Roster:
         if self._settings.follow:
             self._feed = self._host.open_feed()
         self.join(subscriptions)
+        if (readiness := open_readiness_set()) is not None:
+            self.pump = Pump(readiness, self._read, self._outlet)
 
     def attach(self, nursery: trio.Nursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
         self._nursery = nursery
+        if self.pump is not None:
+            nursery.start_soon(self.pump.run, name="trio_mcast: read")
         for membership in self.memberships.values():
             for ear in membership.ears:
                 self._attend(membership, ear)
@@ -129,6 +142,8 @@ class Roster:
             membership.close()
         if self._feed is not None:
             self._feed.close()
+        if self.pump is not None:
+            self.pump.close()
         self.events.end()
 
     def statistics(self) -> ReceiverStatistics:
@@ -248,10 +263,16 @@ class Roster:
 
     @trio.lowlevel.enable_ki_protection
     async def _hear(self, membership: Membership, ear: Ear) -> None:
-        """The task of a socket: wait, read all that is there, pass it on, until it is closed.
+        """The task of a socket, for its life: have it read until it retires, then empty it.
 
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
+        if isinstance(ear, SocketEar) and self.pump is not None and not ear.over.is_set():
+            try:
+                with self.pump.watching(membership, ear):
+                    await ear.over.wait()
+            except OSError:  # no room for one more in the set: then it is waited for alone
+                pass
         while not ear.is_closed:
             try:
                 if not ear.is_retired:
@@ -261,19 +282,24 @@ class Roster:
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
-            try:
-                batch = membership.read(ear, self._own_addresses)
-            except OSError as error:
-                self.events.publish(membership.status())
-                self._give_up_if_deaf(error)
-                break
-            if batch:
-                self._count_lost(await self._outlet.put(batch), membership)
-            elif ear.is_retired:
+            has_read = await self._read(membership, ear)
+            if ear.is_retired and not has_read and not ear.is_closed:
                 membership.discard(ear)
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
+
+    async def _read(self, membership: Membership, ear: Ear) -> int:
+        """Read what is there, once, and pass it on. Returns how many datagrams it was."""
+        try:
+            batch = membership.read(ear, self._own_addresses)
+        except OSError as error:
+            self.events.publish(membership.status())
+            self._give_up_if_deaf(error)
+            return 0
+        if batch:
+            self._count_lost(await self._outlet.put(batch), membership)
+        return len(batch)
 
     def _count_lost(self, lost: list[Datagram], reader: Membership) -> None:
         for datagram in lost:

@@ -34,17 +34,42 @@ NLM_F_DUMP: Final = 0x300
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_QDISC: Final = 6
+IFLA_MASTER: Final = 10
+IFLA_LINKINFO: Final = 18
 IFLA_AF_SPEC: Final = 26
 IFLA_EXT_MASK: Final = 29
 IFLA_CARRIER_CHANGES: Final = 35
 IFLA_INET6_CONF: Final = 2
+IFLA_INFO_KIND: Final = 1
+IFLA_INFO_DATA: Final = 2
+IFLA_INFO_SLAVE_KIND: Final = 4
+IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BR_MCAST_SNOOPING: Final = 23
+IFLA_BR_MCAST_QUERIER: Final = 25
+IFLA_BR_MCAST_QUERIER_STATE: Final = 47
+IFLA_BRPORT_MCAST_FLOOD: Final = 27
+BRIDGE_QUERIER_IP_ADDRESS: Final = 1  # linux/if_bridge.h
+BRIDGE_QUERIER_IPV6_ADDRESS: Final = 5
 RTEXT_FILTER_SKIP_STATS: Final = 8
 DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
 
 IFF_LOWER_UP: Final = 0x10000  # linux/if.h
 
 RTA_DST: Final = 1
+RTA_SRC: Final = 2
+RTA_IIF: Final = 3
 RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTA_VIA: Final = 18
+RTN_LOCAL: Final = 2
+
+# linux/netfilter/nfnetlink.h, nf_tables.h; their numbers are in network order
+NFT_GETCHAIN: Final = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
+NFTA_CHAIN_TABLE: Final = 1
+NFTA_CHAIN_NAME: Final = 3
+NFTA_CHAIN_HOOK: Final = 4
+NFTA_CHAIN_POLICY: Final = 5
+NFTA_HOOK_HOOKNUM: Final = 1
 
 NLA_TYPE_MASK: Final = 0x3FFF  # the two top bits are flags (nested, network order)
 
@@ -76,6 +101,44 @@ class Link:
     carrier_changes: int | None
     ipv6: Literal["on", "disabled", "absent"]
     queueing: str
+
+
+@dataclass(frozen=True)
+class LinkDetails:
+    """What RTM_NEWLINK tells of what an interface is for others.
+
+    Attributes:
+      kind: of a virtual one: ``veth``, ``bridge``...; otherwise empty
+      master: the index of the bridge or bond that it belongs to
+      floods_unknown: of a bridge port: groups that nobody has joined are sent out by it
+      is_snooping, is_querier, queriers: of a bridge: whether it snoops, asks itself, and the
+        addresses of those who ask (the kernel tells them since 5.16)
+    """
+
+    kind: str
+    master: int | None
+    floods_unknown: bool | None
+    is_snooping: bool | None
+    is_querier: bool | None
+    queriers: tuple[IPv4Address | IPv6Address, ...]
+
+
+class RouteAnswer(NamedTuple):
+    """A route: its type (``RTN_LOCAL``...), and where it leads."""
+
+    type: int
+    outgoing: int | None
+    gateway: IPv4Address | IPv6Address | None
+
+
+class ChainAnswer(NamedTuple):
+    """A chain of nftables that sees every packet of a hook."""
+
+    family: str
+    table: str
+    name: str
+    hook: str
+    accepts: bool
 
 
 class AddressMessage(NamedTuple):
@@ -161,23 +224,137 @@ def list_links() -> list[Link]:
     return [link for link in links if link is not None]
 
 
+def list_link_details() -> dict[int, LinkDetails]:
+    """Every interface of this thread's network namespace, by its index."""
+    found = {}
+    for message in _ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        _family, _type, index, _flags, _change = _LINK.unpack_from(message.body)
+        found[index] = _read_details(read_attributes(message.body[_LINK.size :]))
+    return found
+
+
+def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
+    info = read_attributes(attributes.get(IFLA_LINKINFO, b""))
+    kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    bridge = read_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
+    port = read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
+    if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
+        port = {}
+    querier = read_attributes(bridge.get(IFLA_BR_MCAST_QUERIER_STATE, b""))
+    addresses: list[IPv4Address | IPv6Address] = []
+    if BRIDGE_QUERIER_IP_ADDRESS in querier:
+        addresses.append(IPv4Address(querier[BRIDGE_QUERIER_IP_ADDRESS]))
+    if BRIDGE_QUERIER_IPV6_ADDRESS in querier:
+        addresses.append(IPv6Address(querier[BRIDGE_QUERIER_IPV6_ADDRESS]))
+    return LinkDetails(
+        kind,
+        _number(attributes.get(IFLA_MASTER)),
+        _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
+        _flag(bridge.get(IFLA_BR_MCAST_SNOOPING)),
+        _flag(bridge.get(IFLA_BR_MCAST_QUERIER)),
+        tuple(addresses),
+    )
+
+
+def _number(value: bytes | None) -> int | None:
+    return int.from_bytes(value, sys.byteorder) if value else None
+
+
+def _flag(value: bytes | None) -> bool | None:
+    return None if value is None else any(value)
+
+
 def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> int | None:
     """The index of the interface that a datagram to the destination would leave by, if any."""
-    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-    packed = destination.packed
-    request = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
-    request += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), RTA_DST) + packed
     try:
-        answer = next(_ask(RTM_GETROUTE, 0, request))
+        return find_route(destination).outgoing
     except OSError:  # ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL: all kinds of "no route"
         return None
-    oif = read_attributes(answer.body[_ROUTE.size :]).get(RTA_OIF)
-    return int.from_bytes(oif, sys.byteorder) if oif else None
 
 
-def _ask(kind: int, flags: int, request: bytes) -> Iterator[Message]:
+def find_route(
+    destination: IPv4Address | IPv6Address,
+    *,
+    source: IPv4Address | IPv6Address | None = None,
+    incoming: int | None = None,
+    outgoing: int | None = None,
+) -> RouteAnswer:
+    """What the kernel would do with a datagram; nothing is sent.
+
+    Args:
+      destination: where to
+      source: where from
+      incoming: the index of the interface that it would come in by, instead of being sent here
+      outgoing: the index of the interface that the sender names
+
+    Raises:
+      OSError: it would be dropped. For a group that came in by an interface that is EINVAL,
+        whether reverse path filtering, a source of this host or a group not joined is the reason.
+        For IPv6 and `incoming` it says nothing: EMSGSIZE, whatever would become of it
+    """
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    bits = destination.max_prefixlen
+    request = _ROUTE.pack(family, bits, bits if source is not None else 0, 0, 0, 0, 0, 0, 0)
+    request += _attribute(RTA_DST, destination.packed)
+    if source is not None:
+        request += _attribute(RTA_SRC, source.packed)
+    if incoming is not None:
+        request += _attribute(RTA_IIF, incoming.to_bytes(4, sys.byteorder))
+    if outgoing is not None:
+        request += _attribute(RTA_OIF, outgoing.to_bytes(4, sys.byteorder))
+    answer = next(_ask(RTM_GETROUTE, 0, request))
+    route_type = _ROUTE.unpack_from(answer.body)[7]
+    attributes = read_attributes(answer.body[_ROUTE.size :])
+    return RouteAnswer(route_type, _number(attributes.get(RTA_OIF)), _read_gateway(attributes))
+
+
+def _read_gateway(attributes: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
+    packed = attributes.get(RTA_GATEWAY) or attributes.get(RTA_VIA, b"")[2:]
+    if not packed:
+        return None
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def list_firewall_chains() -> list[ChainAnswer]:
+    """The chains of nftables that see packets by themselves, iptables-nft's among them.
+
+    Raises:
+      OSError: it needs CAP_NET_ADMIN, or the kernel has no nftables
+    """
+    families = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
+    hooks = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
+    found = []
+    for message in _ask(NFT_GETCHAIN, NLM_F_DUMP, bytes(4), protocol=_NETLINK_NETFILTER):
+        attributes = read_attributes(message.body[4:])  # behind nfgenmsg
+        hook = read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
+        number = int.from_bytes(hook.get(NFTA_HOOK_HOOKNUM, b"\xff"), "big")
+        family = families.get(message.body[0])
+        if family is None or number >= len(hooks):
+            continue
+        found.append(
+            ChainAnswer(
+                family,
+                attributes.get(NFTA_CHAIN_TABLE, b"").rstrip(b"\0").decode(),
+                attributes.get(NFTA_CHAIN_NAME, b"").rstrip(b"\0").decode(),
+                "ingress" if family == "netdev" and number == 0 else hooks[number],
+                any(attributes.get(NFTA_CHAIN_POLICY, b"\1")),
+            )
+        )
+    return found
+
+
+_NETLINK_NETFILTER: Final = 12  # linux/netlink.h
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+
+
+def _ask(
+    kind: int, flags: int, request: bytes, protocol: int = socket.NETLINK_ROUTE
+) -> Iterator[Message]:
     """Send a request to the kernel and yield its answers. It answers at once: nothing blocks."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
         length = _HEADER.size + len(request)
         sock.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 0, 0) + request)
         while True:

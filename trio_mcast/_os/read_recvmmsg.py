@@ -168,15 +168,20 @@ class RecvmmsgReader:
             ancillary = read_control_batch_untrusted(
                 self._platform, controls, _CONTROL_SIZE, control_lengths
             )
-            if ancillary.segment_size is not _ABSENT:
+            if ancillary.segment_size is not _ABSENT and any(ancillary.segment_size):
                 return self._read_merged(lengths, sources, ancillary, origin)
         self._messages_per_read = DATAGRAMS_PER_READ
-        payloads = self._payloads
-        data = [
+        data = self._read_payloads(lengths)
+        return Batch(_make_datagrams(data, sources, ancillary, origin), sum(lengths))
+
+    def _read_payloads(self, lengths: list[int]) -> Sequence[bytes]:
+        length, count, payloads = lengths[0], len(lengths), self._payloads
+        if lengths.count(length) == count:  # as a stream has it: then one call takes them all
+            return _compile(f"{length}s{_SLOT_STRIDE - length}x" * count).unpack_from(payloads)
+        return [
             payloads[start : start + length]
             for start, length in zip(self._offsets, lengths, strict=False)
         ]
-        return Batch(_make_datagrams(data, sources, ancillary, origin), sum(lengths))
 
     def _read_one(self, layout: _Layout, origin: Origin) -> Batch:
         """What `read` does with the columns of many, for the single datagram of a quiet group."""
@@ -206,6 +211,7 @@ class RecvmmsgReader:
             counts.append(len(pieces))
         found = AncillaryColumns(
             hop_limit=_repeat_each(ancillary.hop_limit, counts),
+            timestamp=_repeat_each(ancillary.timestamp, counts),
             traffic_class=_repeat_each(ancillary.traffic_class, counts),
         )
         return Batch(
@@ -245,7 +251,7 @@ _compile = lru_cache(maxsize=256)(struct.Struct)
 
 
 def _make_datagrams(
-    data: list[bytes],
+    data: Sequence[bytes],
     sources: Iterable[SocketAddress],
     ancillary: AncillaryColumns,
     origin: Origin,

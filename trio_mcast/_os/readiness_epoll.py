@@ -1,0 +1,53 @@
+"""Many sockets to wait for at once: epoll(7), where there is one."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+assert not TYPE_CHECKING or sys.platform == "linux"
+
+# More than are read in one turn under load need not be asked for.
+_MOST_EVENTS: Final = 64
+
+
+class EpollSet:
+    """A set of sockets that is itself readable when one of them is.
+
+    Waiting for it is one registration with the event loop, however many sockets there are, and one
+    wake-up, however many of them have become readable.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def add(self, descriptor: int) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def remove(self, descriptor: int) -> None:
+        """A closed socket has removed itself."""
+        self._epoll.unregister(descriptor)
+
+    def ready(self) -> Iterator[int]:
+        """Those that are readable, or some of them: then others are next, for they take turns."""
+        for descriptor, _event in self._epoll.poll(0, _MOST_EVENTS):
+            if descriptor == self._alarm:
+                os.eventfd_read(descriptor)
+            else:
+                yield descriptor
+
+    def wake(self) -> None:
+        """Make the set readable, once, for another reason than its sockets."""
+        os.eventfd_write(self._alarm, 1)
+
+    def close(self) -> None:
+        self._epoll.close()
+        os.close(self._alarm)
