@@ -154,6 +154,26 @@ def test_while_the_interface_is_gone_sending_says_so(
     here.host.run(main)
 
 
+def test_an_interface_that_goes_just_while_something_is_sent_is_a_send_error(
+    network: Network, udp_port: int
+) -> None:
+    """Not an error of the program's, as a closed sender would be. Chance decides which task of
+    trio's runs first, so it is tried some times.
+    """
+    here, _there = network.pair()
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(GROUP6, port=udp_port, interfaces="all") as sender:
+            for _ in range(8):
+                here.delete()
+                with pytest.raises(SendError):
+                    await sender.send_to(b"nowhere", (GROUP6, udp_port))
+                here.create()
+                await settle()
+
+    here.host.run(main)
+
+
 @pytest.mark.parametrize("group", BOTH)
 @every_choice
 @every_pace

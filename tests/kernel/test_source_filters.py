@@ -484,3 +484,27 @@ def test_datagrams_that_had_arrived_survive_a_change_of_the_filter(
             assert await everything(receiver) == []
 
     here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_what_is_left_behind_unwanted_datagrams_survives_a_change_of_the_filter(
+    network: Network, udp_port: int, group: str
+) -> None:
+    """A whole batch of what is only dropped after reading does not look like the end."""
+    here, there = network.pair()
+    blocked = some_sources(group, MANY[group])
+    there.add_address(blocked[-1] + ("/64" if ":" in group else "/24"))
+    unwanted = there.talker(group, udp_port, source=blocked[-1])
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+            receiver.set_sources(group, blocked, mode="exclude")
+            witness = here.listener(group, udp_port)
+            unwanted.send(*[b"unwanted"] * 200)
+            send_from_peer(here, group, udp_port, b"wanted")
+            while witness.receive_data() != b"wanted":
+                pass
+            receiver.set_sources(group, [peer_address(here, group)])
+            assert [d.data for d in await everything(receiver)] == [b"wanted"]
+
+    here.host.run(main)
