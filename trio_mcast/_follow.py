@@ -12,7 +12,7 @@ import trio
 from ._nursery import open_service_nursery
 from ._os.scan import list_interfaces
 from ._os.watch import open_watch
-from ._plan.follow import Event, EventsLost, LinkGone, compare_listings
+from ._plan.follow import Event, EventsLost, GroupEnded, LinkGone, compare_listings
 from ._plan.interfaces import Interface, InterfaceSelector, find, parse_selector
 
 # Where a system announces nothing, or nothing to us.
@@ -63,18 +63,13 @@ class InterfaceFeed:
         else:
             await trio.lowlevel.wait_readable(self._watch.socket)
             events += self._watch.read()
+        if events and all(isinstance(event, GroupEnded) for event in events):
+            return events  # of interfaces there is nothing new
         before, self.listing = self.listing, list_interfaces()
         self._has_lost_track = False
         if self._watch is None or not self._watch.is_complete:
             events += compare_listings(before, self.listing)
         return events
-
-    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]] | None:
-        """The IPv6 groups joined on this host, by interface index; None if that is not known."""
-        try:
-            return None if self._watch is None else self._watch.list_ipv6_groups()
-        except OSError:  # no /proc
-            return None
 
     def close(self) -> None:
         if self._watch is not None:

@@ -169,7 +169,7 @@ class Listener(metaclass=NoPublicConstructor):
     def memberships(self) -> tuple[MembershipStatus, ...]:
         """Every membership as it is now, in the order of joining."""
         self._check_open()
-        return tuple(membership.status() for membership in self._roster.memberships.values())
+        return self._roster.statuses()
 
     def events(self) -> EventStream[MembershipStatus]:
         """A stream of what happens to the memberships from now on: the new status of each::

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -27,6 +28,9 @@ from ._plan.plan import SocketPlan, plan_filter_change, plan_leave, plan_members
 from ._plan.remedies import add_remedy
 from ._status import MembershipState, MembershipStatistics, MembershipStatus
 from ._subscription import Subscription
+
+Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]
+"""A group, and the index of an interface."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,11 @@ class Membership:
             packet_info=settings.packet_info,
             receive_buffer=settings.receive_buffer,
         )
+
+    @property
+    def key(self) -> Key:
+        """What no two memberships of a receiver have in common: an absent one has no index."""
+        return (self.group, -id(self) if self.is_absent else self.interface.index)
 
     @property
     def is_joined(self) -> bool:

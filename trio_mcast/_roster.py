@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, ParamSpec, Protocol, TypeAlias
+from typing import Final, ParamSpec, Protocol
 
 import trio
 
 from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from ._events import Broadcast
 from ._follow import InterfaceFeed
-from ._membership import Ear, Figures, Membership, ReceiverSettings, SocketEar
+from ._membership import Ear, Figures, Key, Membership, ReceiverSettings, SocketEar
 from ._os.readiness import open_readiness_set
 from ._os.scan import list_interfaces
 from ._os.sockets import EXHAUSTED
+from ._os.watch import list_groups
 from ._plan.addresses import Group
 from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
@@ -26,8 +26,6 @@ from ._plan.plan import SocketPlan
 from ._pump import Pump
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
-
-_Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]  # group, interface index
 
 _P = ParamSpec("_P")
 
@@ -65,8 +63,6 @@ class Feed(Protocol):
 
     async def wait(self) -> list[Event]: ...
 
-    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]] | None: ...
-
     def close(self) -> None: ...
 
 
@@ -74,6 +70,9 @@ class Host(Protocol):
     """The machine that a roster is on. `trio_mcast.testing` puts another in the place of this."""
 
     def list_interfaces(self) -> tuple[Interface, ...]: ...
+
+    def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
+        """Every group joined on the host, by interface index; None if that is not known."""
 
     def open_feed(self) -> Feed: ...
 
@@ -85,6 +84,9 @@ class ThisHost:
 
     def list_interfaces(self) -> tuple[Interface, ...]:
         return list_interfaces()
+
+    def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
+        return list_groups()
 
     def open_feed(self) -> Feed:
         return InterfaceFeed()
@@ -101,7 +103,7 @@ class Roster:
     """
 
     def __init__(self, settings: ReceiverSettings, outlet: Outlet, host: Host) -> None:
-        self.memberships: dict[_Key, Membership] = {}
+        self.memberships: dict[Key, Membership] = {}
         self.events: Broadcast[MembershipStatus] = Broadcast()
         self._settings = settings
         self._outlet = outlet
@@ -137,6 +139,8 @@ class Roster:
             nursery.start_soon(self._follow, self._feed, name="trio_mcast: follow interfaces")
 
     def close(self) -> None:
+        if self.is_closed:
+            return
         self.is_closed = True
         for membership in [*self.memberships.values(), *self._departed]:
             membership.close()
@@ -145,6 +149,17 @@ class Roster:
         if self.pump is not None:
             self.pump.close()
         self.events.end()
+
+    def statuses(self) -> tuple[MembershipStatus, ...]:
+        statuses = [membership.status() for membership in self.memberships.values()]
+        if not self._settings.follow:
+            # Nobody has told what has happened since, so the kernel is asked.
+            listed = self._host.list_groups()
+            for i, status in enumerate(statuses):
+                key = (status.interface.index, status.group.packed)
+                if status.state == "joined" and listed is not None and key not in listed:
+                    statuses[i] = replace(status, state="waiting")
+        return tuple(statuses)
 
     def statistics(self) -> ReceiverStatistics:
         figures = replace(self._figures_of_the_past)
@@ -161,7 +176,7 @@ class Roster:
     def join(self, subscriptions: Sequence[Subscription]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
         listing = self._host.list_interfaces()
-        joining: dict[_Key, Membership] = {}
+        joining: dict[Key, Membership] = {}
         for subscription in subscriptions:
             subscription.require_interfaces(listing)
             interfaces = subscription.find_interfaces(listing)
@@ -245,7 +260,7 @@ class Roster:
 
     def _drop(self, memberships: Iterable[Membership]) -> None:
         for membership in memberships:
-            del self.memberships[membership.group, membership.interface.index]
+            del self.memberships[membership.key]
             membership.close()
             self._figures_of_the_past.add(membership.figures())
 
@@ -325,7 +340,7 @@ class Roster:
                     return
             changes = carriers.read(events)
             changes.touched |= exhausted
-            groups = feed.list_ipv6_groups() if changes.addressed_ipv6 else None
+            groups = self._host.list_groups() if changes.calls_for_a_look() else None
             self._adapt(changes, feed.listing, groups)
 
     def _find_exhausted(self) -> set[int]:
@@ -351,7 +366,11 @@ class Roster:
         rejoined = set()
         for membership in list(self.memberships.values()):
             index = membership.interface.index
-            match decide(membership.held(), changes, frozenset(present), groups):
+            visible = frozenset(present)
+            if not _is_still_meant(membership, changes, present.get(index)):
+                visible -= {index}  # it is another interface that has the number now
+            key = membership.key
+            match decide(membership.held(), changes, visible, groups):
                 case Action.KEEP:
                     membership.see_interface(present[index])
                 case Action.REJOIN:
@@ -361,6 +380,8 @@ class Roster:
                     membership.suspend()
                 case Action.FORGET:
                     self._forget(membership)
+            if key != membership.key and key in self.memberships:
+                self._rename_key(key, membership.key)
         for subscription in self._subscriptions:
             for interface in subscription.find_interfaces(listing):
                 if (subscription.group.address, interface.index) not in self.memberships:
@@ -376,26 +397,42 @@ class Roster:
             is_its_own = membership.is_absent and membership.subscription is subscription
             if is_its_own and subscription.means_the_same(membership.interface, interface):
                 _try(membership.reopen_at, interface)
-                self._rename_key(key, (membership.group, interface.index))
+                self._rename_key(key, membership.key)
                 return
         membership = self._make_membership(subscription, interface)
         _try(membership.open)
-        self.memberships[membership.group, interface.index] = membership
+        self.memberships[membership.key] = membership
 
-    def _rename_key(self, old: _Key, new: _Key) -> None:
+    def _rename_key(self, old: Key, new: Key) -> None:
         """As `dict` cannot: in its place, since the order is that of joining."""
         items = self.memberships.items()
         self.memberships = {(new if key == old else key): value for key, value in items}
 
     def _forget(self, membership: Membership) -> None:
         """The interface is gone, and was nothing special. What has arrived is still to be read."""
-        del self.memberships[membership.group, membership.interface.index]
+        del self.memberships[membership.key]
         membership.suspend()
         self.events.publish(membership.status())
         if membership.ears:
             self._departed.append(membership)
         else:
             self._figures_of_the_past.add(membership.figures())
+
+
+def _is_still_meant(membership: Membership, changes: Changes, interface: Interface | None) -> bool:
+    """Whether the interface that has the index now is what the membership is about.
+
+    As long as nothing else is known, the index is what counts: names can change. But indexes of
+    interfaces that are gone are given to others.
+    """
+    if interface is None:
+        return False
+    before = membership.interface
+    if not (membership.is_absent or changes.everything or before.index in changes.dropped):
+        return True
+    if membership.subscription.is_named:
+        return membership.subscription.means_the_same(before, interface)
+    return before.name == interface.name
 
 
 def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:

@@ -495,6 +495,9 @@ class _MemoryHost:
     def list_interfaces(self) -> tuple[Interface, ...]:
         return self._network.interfaces
 
+    def list_groups(self) -> None:
+        """It is not known, as on macOS."""
+
     def open_feed(self) -> _MemoryFeed:
         return _MemoryFeed(self._network)
 
@@ -536,9 +539,6 @@ class _MemoryFeed:
         events, self._events = self._events, []
         self.listing = self._network.interfaces
         return events
-
-    def list_ipv6_groups(self) -> None:
-        """It is not known, as on macOS."""
 
     def close(self) -> None:
         if not self._is_closed:

@@ -55,6 +55,9 @@ DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
 
 IFF_LOWER_UP: Final = 0x10000  # linux/if.h
 
+RTM_DELMULTICAST: Final = 57
+IFA_MULTICAST: Final = 7  # linux/if_addr.h
+
 RTA_DST: Final = 1
 RTA_SRC: Final = 2
 RTA_IIF: Final = 3
@@ -210,6 +213,13 @@ def read_address(body: bytes) -> AddressMessage | None:
     if family == socket.AF_INET:
         return AddressMessage(4, index)
     return AddressMessage(6, index) if family == socket.AF_INET6 else None
+
+
+def read_multicast(body: bytes) -> tuple[int, bytes] | None:
+    """Read the body of a RTM_DELMULTICAST message: interface index and packed group."""
+    _family, index = _ADDRESS.unpack_from(body)
+    group = read_attributes(body[_ADDRESS.size :]).get(IFA_MULTICAST)
+    return None if group is None else (index, group)
 
 
 def list_links() -> list[Link]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from ipaddress import ip_address
 from socket import socket
 from typing import Protocol
 
@@ -22,9 +23,6 @@ class ChangeWatch(Protocol):
     def read(self) -> list[Event]:
         """What was announced since the last call, in order. It does not wait."""
 
-    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]] | None:
-        """The IPv6 groups joined on this host: (interface index, packed group), or None."""
-
     def close(self) -> None: ...
 
 
@@ -42,3 +40,19 @@ def open_watch() -> ChangeWatch | None:
     except OSError:  # a sandbox without AF_NETLINK or AF_ROUTE, or no descriptor left
         pass
     return None
+
+
+def list_groups() -> frozenset[tuple[int, bytes]] | None:
+    """The groups that anyone on this host has joined: (interface index, packed group).
+
+    None where the system does not say.
+    """
+    if sys.platform != "linux":
+        return None
+    from . import proc
+
+    try:
+        rows = proc.read_groups()
+    except OSError:  # no /proc
+        return None
+    return frozenset((row.interface, ip_address(row.group).packed) for row in rows)

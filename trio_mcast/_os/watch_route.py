@@ -52,9 +52,6 @@ class RouteSocketWatch:
             else:
                 events += read_messages_untrusted(data)
 
-    def list_ipv6_groups(self) -> None:
-        """macOS does not say."""
-
     def close(self) -> None:
         self.socket.close()
 

@@ -8,8 +8,11 @@ with the same name, index and hardware address looks as it did. So the rules are
 *announced* in between, and the listing only says what there is now.
 
 1. An interface that was announced as gone has dropped its memberships, whatever is there now.
-2. IPv6 memberships are dropped when the interface was announced without a state for IPv6, or when
-   the kernel no longer lists the group there.
+2. IPv6 memberships are dropped when the interface was announced without a state for IPv6.
+   A membership of either version is dropped if the kernel no longer lists the group there. It is
+   asked when it has announced the group's end or, for IPv6, a change of addresses. A group can end
+   by no fault of ours: closing a socket whose membership is on an interface that was deleted is
+   taken for the end of a membership on the one that has its index now, whoever's that is.
 3. A switch that snoops forgets a port that lost its carrier. When the carrier comes back Linux
    reports IPv6 groups again but not IPv4 ones: joining anew reports them.
 4. When announcements were lost, everything may have happened to every interface. A carrier that is
@@ -71,7 +74,15 @@ class EventsLost:
     """More was announced than could be kept, so nothing is known for certain."""
 
 
-Event: TypeAlias = LinkGone | LinkSeen | AddressSeen | EventsLost
+@dataclass(frozen=True)
+class GroupEnded:
+    """The last membership of a group on an interface ended, as the kernel counts them."""
+
+    index: int
+    group: bytes
+
+
+Event: TypeAlias = GroupEnded | LinkGone | LinkSeen | AddressSeen | EventsLost
 
 
 class Loss(Enum):
@@ -92,6 +103,7 @@ class Changes:
     carrier_regained: set[int] = field(default_factory=set)
     touched: set[int] = field(default_factory=set)
     addressed_ipv6: set[int] = field(default_factory=set)
+    ended: set[tuple[int, bytes]] = field(default_factory=set)
 
     def loss(self, index: int, version: IPVersion) -> Loss:
         """What became of a membership that was in force before."""
@@ -100,6 +112,15 @@ class Changes:
         if version == 6:
             return Loss.DROPPED if index in self.dropped_ipv6 else Loss.NONE
         return Loss.UNREPORTED if index in self.carrier_regained else Loss.NONE
+
+    def calls_for_a_look(self) -> bool:
+        """Whether the kernel should be asked which groups it lists."""
+        return bool(self.addressed_ipv6 or self.ended)
+
+    def may_have_ended(self, index: int, group: IPv4Address | IPv6Address) -> bool:
+        return (index, group.packed) in self.ended or (
+            group.version == 6 and index in self.addressed_ipv6
+        )
 
     def concerns(self, index: int) -> bool:
         """Whether anything was announced of the interface, so that a refusal may be over."""
@@ -124,6 +145,8 @@ class CarrierWatch:
                     changes.dropped.add(index)
                     changes.touched.add(index)
                     self._last.pop(index, None)
+                case GroupEnded(index, group):
+                    changes.ended.add((index, group))
                 case AddressSeen(index, version):
                     changes.touched.add(index)
                     if version == 6:
@@ -181,7 +204,7 @@ def decide(
     held: Held,
     changes: Changes,
     present: frozenset[int],
-    listed_ipv6: frozenset[tuple[int, bytes]] | None,
+    listed: frozenset[tuple[int, bytes]] | None,
 ) -> Action:
     """What to do with a membership after some events.
 
@@ -189,7 +212,7 @@ def decide(
       held: the membership
       changes: what the events mean
       present: the indexes of the interfaces that exist now
-      listed_ipv6: the IPv6 groups that the kernel lists now, by interface; None if nobody asked it
+      listed: the groups that the kernel lists now, by interface; None if it was not asked
     """
     if held.index not in present:
         return Action.SUSPEND if held.is_named else Action.FORGET
@@ -197,12 +220,8 @@ def decide(
         return Action.REJOIN if changes.concerns(held.index) else Action.KEEP
     if changes.loss(held.index, held.group.version) is not Loss.NONE:
         return Action.REJOIN
-    if (
-        held.group.version == 6
-        and listed_ipv6 is not None
-        and held.index in changes.addressed_ipv6
-        and (held.index, held.group.packed) not in listed_ipv6
-    ):
+    is_listed = listed is None or (held.index, held.group.packed) in listed
+    if changes.may_have_ended(held.index, held.group) and not is_listed:
         return Action.REJOIN
     return Action.KEEP
 
