@@ -12,9 +12,11 @@ import trio_mcast
 
 from .classify import classify
 from .demo import demo
+from .doctor import doctor
 from .errors import UsageError
 from .interfaces import interfaces
 from .listen import listen
+from .memberships import memberships
 from .output import prepare_streams, silence_streams, tell
 from .plan import plan
 from .send import send
@@ -57,6 +59,8 @@ _add(interfaces)
 _add(classify, "Usage: trio-mcast classify [OPTIONS] ADDRESS...")
 _add(plan)
 _add(demo)
+_add(doctor, "Usage: trio-mcast doctor [OPTIONS] [GROUP...]")
+_add(memberships)
 
 
 def run(arguments: Sequence[str]) -> int:

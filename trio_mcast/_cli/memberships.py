@@ -1,0 +1,153 @@
+"""`trio-mcast memberships`"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from trio_mcast import NotSupportedError
+from trio_mcast._doctor.changes import MembershipWatch
+from trio_mcast._doctor.evidence import Snapshot
+from trio_mcast._doctor.snapshot import take_snapshot
+
+from .interruption import run_until_interrupted
+from .output import tell, to_json, write, write_table
+
+
+async def memberships(
+    *,
+    watch: Annotated[bool, Parameter(name=("--watch", "-w"))] = False,
+    json: bool = False,
+) -> int:
+    """List the groups that programs of this host have joined, on which interface.
+
+    Sources are shown where a filter names them: + those that are heard,
+    - those that are not. The programs are those that have a UDP socket bound
+    to the group; a program may join without that, and does then not show.
+    Sockets of other users have names for root only.
+
+    Try:
+
+        trio-mcast memberships
+        trio-mcast memberships --watch
+
+    With --json each line is an object with the keys interface, group,
+    users (how many sockets), included, excluded (sources) and programs; and
+    with --watch the key change: joined, left, or null for what was there.
+
+    Args:
+      watch: go on, and tell who joins and leaves, until Ctrl-C
+      json: one JSON object a line
+    """
+    if sys.platform != "linux":
+        raise NotSupportedError("only Linux tells which groups are joined")
+    rows = _read_rows(take_snapshot())
+    if json:
+        write(to_json({**_as_json(row), **({"change": None} if watch else {})}) for row in rows)
+    else:
+        write_table(_make_table(rows))
+    if watch:
+        await run_until_interrupted(partial(_watch, json))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A group on an interface."""
+
+    interface: str
+    group: str
+    users: int
+    included: tuple[str, ...]
+    excluded: tuple[str, ...]
+    programs: tuple[str, ...]
+
+
+def _read_rows(snapshot: Snapshot) -> list[_Row]:
+    rows = []
+    for joined in snapshot.joined:
+        filters = [
+            row
+            for row in snapshot.filtered
+            if (row.group, row.interface) == (joined.group, joined.interface)
+        ]
+        programs = [
+            f"{', '.join(map(str, bound.holders)) or f'user {bound.user}'}, port {bound.port}"
+            for bound in snapshot.sockets
+            if bound.address == joined.group
+        ]
+        rows.append(
+            _Row(
+                snapshot.name(joined.interface),
+                joined.group,
+                joined.users,
+                tuple(row.source for row in filters if row.included),
+                tuple(row.source for row in filters if row.excluded),
+                tuple(dict.fromkeys(programs)),
+            )
+        )
+    return rows
+
+
+def _as_json(row: _Row) -> dict[str, object]:
+    return {
+        "interface": row.interface,
+        "group": row.group,
+        "users": row.users,
+        "included": row.included,
+        "excluded": row.excluded,
+        "programs": row.programs,
+    }
+
+
+def _make_table(rows: Sequence[_Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("Interface", style="cyan")
+    table.add_column("Group")
+    table.add_column("Sockets", justify="right")
+    for heading in ("Sources", "Programs"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row.interface,
+            row.group,
+            str(row.users),
+            " ".join(_show_sources(row)) or "any",
+            "\n".join(row.programs) or "-",
+        )
+    return table
+
+
+def _show_sources(row: _Row) -> Iterator[str]:
+    yield from (f"+{source}" for source in row.included)
+    yield from (f"-{source}" for source in row.excluded)
+
+
+async def _watch(json: bool) -> None:
+    with MembershipWatch() as watch:
+        if not json:
+            how = (
+                ""
+                if watch.is_live
+                else " (this kernel does not announce joins: looking twice a second)"
+            )
+            tell(f"watching who joins and leaves{how}; Ctrl-C ends it")
+        async for is_joined, interface, group in watch.changes():
+            rows = [
+                row
+                for row in _read_rows(take_snapshot())
+                if (row.interface, row.group) == (interface, group)
+            ]
+            row = rows[0] if rows else _Row(interface, group, 0, (), (), ())
+            change = "joined" if is_joined else "left"
+            if json:
+                write([to_json({**_as_json(row), "change": change})])
+            else:
+                programs = f"  {'; '.join(row.programs)}" if row.programs else ""
+                write([f"{change:6}  {interface}  {group}{programs}"])

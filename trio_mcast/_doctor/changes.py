@@ -1,0 +1,73 @@
+"""Who joins and leaves, as it happens (Linux)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import trio
+
+_POLL_SECONDS: Final = 0.5
+
+
+class MembershipWatch:
+    """Announcements of the kernel, where it makes any; else looks, again and again.
+
+    Attributes:
+      is_live: the kernel announces joins (Linux 6.15 and later do)
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[int, str]] = set()
+        self._names: dict[int, str] = {}
+        self._announcements = _open_announcements()
+        self.is_live = self._announcements is not None
+
+    def __enter__(self) -> MembershipWatch:
+        self._known = self._look()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._announcements is not None:
+            self._announcements.close()
+
+    async def changes(self) -> AsyncIterator[tuple[bool, str, str]]:
+        """Whether joined (or left), the interface's name, the group."""
+        while True:
+            if self._announcements is None:
+                await trio.sleep(_POLL_SECONDS)
+            else:
+                await trio.lowlevel.wait_readable(self._announcements.socket)
+                self._announcements.drain()
+            # What was announced may be over already, and lost is what came too fast: so the table
+            # is what counts, and the announcement tells when to look.
+            before, self._known = self._known, self._look()
+            for index, group in sorted(before - self._known):
+                yield False, self._name(index), group
+            for index, group in sorted(self._known - before):
+                yield True, self._name(index), group
+
+    def _look(self) -> set[tuple[int, str]]:
+        if sys.platform != "linux":
+            return set()
+        from .._os import netlink, proc
+
+        # Names are kept, for those of interfaces that are gone.
+        self._names |= {link.index: link.name for link in netlink.list_links()}
+        return {(row.interface, row.group) for row in proc.read_groups()}
+
+    def _name(self, index: int) -> str:
+        return self._names.get(index, str(index))
+
+
+def _open_announcements() -> Any:
+    """None where the kernel does not know the netlink groups for it."""
+    if sys.platform != "linux":
+        return None
+    from .._os import watch_groups
+
+    try:
+        return watch_groups.GroupWatch()
+    except OSError:
+        return None
