@@ -57,6 +57,7 @@ class Egress:
         self.figures = EgressFigures()
         self.changed = trio.Event()
         self.is_closed = False
+        self.is_absent = False
         self._make_plan = make_plan
         self._plan = make_plan(interface)
         self._refusal: OSError | None = None
@@ -87,6 +88,7 @@ class Egress:
 
     def see_interface(self, interface: Interface, *, has_lost_socket: bool) -> None:
         """The interface is there, perhaps again, perhaps changed: open anew if that matters."""
+        self.is_absent = False
         try:
             plan = self._make_plan(interface)
         except SocketSetupError as error:  # it has no address to send from
@@ -104,6 +106,7 @@ class Egress:
 
     def lose_interface(self) -> None:
         """Send no more, since the interface is gone."""
+        self.is_absent = True
         self.refuse(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
 
     def _reopen(self, plan: SocketPlan) -> None:
@@ -148,18 +151,36 @@ class Egress:
             except OSError as error:
                 self._raise_unless_earlier(error, sock, address)
 
-    async def send_run(self, datagrams: list[bytes], address: SocketAddress) -> None:
+    async def send_run(
+        self, datagrams: list[bytes], address: SocketAddress, *, to_the_end: bool
+    ) -> None:
         """Send datagrams of one size, in as few system calls as the kernel allows.
 
+        Args:
+          to_the_end: try every one, even after some were refused
+
         Raises:
-          SendError: as `send`; what came before the one refused was sent
+          SendError: as `send`. Without `to_the_end` what comes after the one refused was not tried;
+            with it, none was sent
         """
+        refusal: SendError | None = None
+        before = self.figures.datagrams_sent
         most = self._segments.most_at_once(len(datagrams[0]))
         for start in range(0, len(datagrams), most):
-            run = datagrams[start : start + most]
-            if len(run) == 1 or not await self._send_segments(run, address):
-                for datagram in run:
-                    await self.send(datagram, address)
+            pieces = [datagrams[start : start + most]]
+            while pieces:
+                piece = pieces.pop(0)
+                try:
+                    if len(piece) == 1:
+                        await self.send(piece[0], address)
+                    elif not await self._send_segments(piece, address):
+                        pieces += [[datagram] for datagram in piece]
+                except SendError as error:
+                    if not to_the_end:
+                        raise
+                    refusal = refusal or error
+        if refusal is not None and self.figures.datagrams_sent == before:
+            raise refusal
 
     async def _send_segments(self, run: list[bytes], address: SocketAddress) -> bool:
         while True:
@@ -173,7 +194,7 @@ class Egress:
             except BlockingIOError:
                 await self._wait_writable(sock)
             except OSError as error:
-                self._raise_unless_earlier(error, sock, address)
+                self._raise_unless_earlier(error, sock, address, len(run))
 
     def require_socket(self, address: SocketAddress) -> socket:
         """The socket to send by.
@@ -198,16 +219,20 @@ class Egress:
             except trio.ClosedResourceError:  # the sender's user closed it, or the interface went
                 pass
 
-    def _raise_unless_earlier(self, error: OSError, sock: socket, address: SocketAddress) -> None:
+    def _raise_unless_earlier(
+        self, error: OSError, sock: socket, address: SocketAddress, count: int = 1
+    ) -> None:
         """Return, so that sending is tried again, if the error was another datagram's."""
         if error.errno in _ERRORS_OF_EARLIER_DATAGRAMS and drain_error_queue(sock):
             return
-        raise self._refuse_sending(error, address) from error
+        raise self._refuse_sending(error, address, count) from error
 
-    def _refuse_sending(self, error: OSError, address: SocketAddress) -> SendError:
-        self.figures.send_errors += 1
+    def _refuse_sending(self, error: OSError, address: SocketAddress, count: int = 1) -> SendError:
+        self.figures.send_errors += count
+        host = ip_address(address[0])
+        group = host if host.is_multicast else None
         step = f"send to {address[0]} port {address[1]} by {self.interface.name}"
-        refusal = SendError(step, error, interface=self.interface, group=self.group)
+        refusal = SendError(step, error, interface=self.interface, group=group)
         return add_remedy(refusal)
 
     def find_local_address(self) -> SocketAddress:

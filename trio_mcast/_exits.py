@@ -181,7 +181,9 @@ class Exits:
         present = {interface.index: interface for interface in listing}
         for egress in self.all[:]:
             index = egress.interface.index
-            now = present.get(index) or self._find_again(egress.interface, listing)
+            now = None if egress.is_absent or index in gone else present.get(index)
+            if now is None or lost_all:
+                now = self._find_again(egress.interface, listing) or now
             if now is not None:
                 has_lost_socket = lost_all or index in gone or now.index != index
                 egress.see_interface(now, has_lost_socket=has_lost_socket)

@@ -30,6 +30,7 @@ class InterfaceFeed:
     def __init__(self) -> None:
         self._has_lost_track = False
         # In this order, so that nothing is missed between the two.
+        self._is_closed = False
         self._watch = open_watch()
         try:
             self.first_events = [] if self._watch is None else self._watch.look()
@@ -56,26 +57,29 @@ class InterfaceFeed:
 
     async def _wait_once(self) -> list[Event]:
         events: list[Event] = []
+        watch = self._watch
         if self._has_lost_track:
             events.append(EventsLost())
-        elif self._watch is None:
+        elif watch is None:
             await trio.sleep(_POLL_SECONDS)
         else:
-            await trio.lowlevel.wait_readable(self._watch.socket)
-            events += self._watch.read()
+            await trio.lowlevel.wait_readable(watch.socket)
+            if self._is_closed:  # after the wait had ended
+                raise trio.ClosedResourceError
+            events += watch.read()
         if events and all(isinstance(event, GroupEnded) for event in events):
             return events  # of interfaces there is nothing new
         before, self.listing = self.listing, list_interfaces()
         self._has_lost_track = False
-        if self._watch is None or not self._watch.is_complete:
+        if watch is None or not watch.is_complete:
             events += compare_listings(before, self.listing)
         return events
 
     def close(self) -> None:
-        if self._watch is not None:
+        if self._watch is not None and not self._is_closed:
             trio.lowlevel.notify_closing(self._watch.socket)
             self._watch.close()
-            self._watch = None
+        self._is_closed = True
 
 
 @dataclass(frozen=True)

@@ -307,7 +307,7 @@ class Roster:
     async def _read(self, membership: Membership, ear: Ear) -> int:
         """Read what is there, once, and pass it on. Returns how many datagrams it was."""
         try:
-            batch = membership.read(ear, self._own_addresses)
+            batch = self._read_in_order(membership, ear)
         except OSError as error:
             self.events.publish(membership.status())
             self._give_up_if_deaf(error)
@@ -315,6 +315,15 @@ class Roster:
         if batch:
             self._count_lost(await self._outlet.put(batch), membership)
         return len(batch)
+
+    def _read_in_order(self, membership: Membership, ear: Ear) -> list[Datagram]:
+        """Read a socket, but what is left at those that it has replaced comes first."""
+        for other in membership.ears:
+            if other.is_retired and other is not ear:
+                if batch := membership.read(other, self._own_addresses):
+                    return batch
+                membership.discard(other)
+        return membership.read(ear, self._own_addresses)
 
     def _count_lost(self, lost: list[Datagram], reader: Membership) -> None:
         for datagram in lost:

@@ -152,7 +152,12 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
 
     async def _send_run_copies(self, run: list[bytes]) -> None:
         destination = self._exits.group_destination()
-        await self._try_all(destination, lambda egress, address: egress.send_run(run, address))
+        several = len(destination) > 1
+
+        async def send(egress: Egress, address: SocketAddress) -> None:
+            await egress.send_run(run, address, to_the_end=several)
+
+        await self._try_all(destination, send)
 
     async def _try_all(
         self,
