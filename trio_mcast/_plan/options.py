@@ -88,8 +88,8 @@ def pack_index_as_address(index: int) -> bytes:
 
 
 def pack_name(name: str) -> bytes:
-    """An interface's name, terminated."""
-    return name.encode() + b"\0"
+    """An interface's name, terminated. On Linux it may be any bytes, as those of a file may."""
+    return name.encode(errors="surrogateescape") + b"\0"
 
 
 def pack_sockaddr(platform: Platform, address: IPAddress) -> bytes:
