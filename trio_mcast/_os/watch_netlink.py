@@ -8,13 +8,18 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from .._plan.follow import AddressSeen, Event, EventsLost, LinkGone, LinkSeen
+from .._plan.follow import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
 from . import netlink
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 # Bits of sockaddr_nl.nl_groups: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _GROUPS: Final = 0x1 | 0x10 | 0x100
+
+_SOL_NETLINK: Final = 270  # linux/socket.h
+_NETLINK_ADD_MEMBERSHIP: Final = 1  # linux/netlink.h
+_RTNLGRP_IPV4_MCADDR: Final = 37  # linux/rtnetlink.h
+_RTNLGRP_IPV6_MCADDR: Final = 38
 
 # RFC 8200 s5. Below it Linux takes IPv6 off an interface with all its memberships, but what it
 # announces of the MTU is from just before that.
@@ -35,6 +40,7 @@ class NetlinkWatch:
             self.socket.setblocking(False)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             self.socket.bind((0, _GROUPS))
+            _listen_to_groups(self.socket)
         except BaseException:
             self.socket.close()
             raise
@@ -58,15 +64,17 @@ class NetlinkWatch:
             else:
                 events += _read_events(data)
 
-    def list_ipv6_groups(self) -> frozenset[tuple[int, bytes]]:
-        """The IPv6 groups that anyone on this host has joined: (interface index, packed group)."""
-        # /proc/net would be that of the process' first thread, which may be in another namespace.
-        with open("/proc/thread-self/net/igmp6") as table:
-            rows = (line.split() for line in table)
-            return frozenset((int(row[0]), bytes.fromhex(row[2])) for row in rows)
-
     def close(self) -> None:
         self.socket.close()
+
+
+def _listen_to_groups(sock: socket.socket) -> None:
+    """Since Linux 6.15 ends of memberships are announced, too. Before, they go unnoticed."""
+    for group in (_RTNLGRP_IPV4_MCADDR, _RTNLGRP_IPV6_MCADDR):
+        try:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except OSError:
+            pass
 
 
 def _read_events(data: bytes) -> Iterator[Event]:
@@ -75,6 +83,10 @@ def _read_events(data: bytes) -> Iterator[Event]:
             link = netlink.read_link(body)
             if link is not None:
                 yield LinkGone(link.index) if kind == netlink.RTM_DELLINK else _link_seen(link)
+        elif kind == netlink.RTM_DELMULTICAST:
+            ended = netlink.read_multicast(body)
+            if ended is not None:
+                yield GroupEnded(*ended)
         elif kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR):
             address = netlink.read_address(body)
             if address is not None:
