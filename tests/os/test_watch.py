@@ -1,0 +1,186 @@
+"""Announcements of changes: which become which events, and that nothing is lost in silence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from trio_mcast._os import watch, watch_route
+from trio_mcast._os.watch import open_watch
+from trio_mcast._os.watch_route import RouteSocketWatch, read_messages_untrusted
+from trio_mcast._plan.follow import EventsLost, LinkSeen
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+
+
+class ScriptedSocket:
+    """Gives what it was told to, and then has nothing."""
+
+    def __init__(self, *script: bytes | int) -> None:
+        self._script = list(script)
+
+    def recv(self, _size: int) -> bytes:
+        if not self._script:
+            raise BlockingIOError
+        step = self._script.pop(0)
+        if isinstance(step, int):
+            raise OSError(step, os.strerror(step))
+        return step
+
+
+def with_socket(kind: type, *script: bytes | int) -> Any:
+    watch = kind.__new__(kind)
+    watch.socket = ScriptedSocket(*script)
+    return watch
+
+
+# --- Linux -------------------------------------------------------------------------------------
+
+
+def link_message(index: int, kind: int = 16) -> bytes:
+    return struct.pack("=IHHIIBxHiII", 32, kind, 0, 0, 0, 0, 1, index, 0x10000, 0)
+
+
+@on_linux
+def test_all_datagrams_that_are_there_are_read_in_order() -> None:
+    from trio_mcast._os.watch_netlink import NetlinkWatch
+
+    watch = with_socket(NetlinkWatch, link_message(1) + link_message(2), link_message(3))
+    assert [event.index for event in watch.read()] == [1, 2, 3]
+    assert watch.read() == []
+
+
+@on_linux
+def test_that_announcements_were_lost_is_an_event_and_reading_goes_on() -> None:
+    from trio_mcast._os.watch_netlink import NetlinkWatch
+
+    watch = with_socket(NetlinkWatch, link_message(1), errno.ENOBUFS, link_message(2))
+    first, second, third = watch.read()
+    assert (first.index, second, third.index) == (1, EventsLost(), 2)
+
+
+@on_linux
+def test_another_error_of_the_socket_is_raised() -> None:
+    from trio_mcast._os.watch_netlink import NetlinkWatch
+
+    with pytest.raises(OSError) as caught:
+        with_socket(NetlinkWatch, errno.EBADF).read()
+    assert caught.value.errno == errno.EBADF
+
+
+@on_linux
+def test_messages_about_other_matters_are_passed_over() -> None:
+    from trio_mcast._os.watch_netlink import NetlinkWatch
+
+    of_a_bridge = struct.pack("=IHHIIBxHiII", 32, 16, 0, 0, 0, 7, 1, 9, 0, 0)
+    of_a_route = struct.pack("=IHHII12x", 28, 24, 0, 0, 0)
+    of_decnet = struct.pack("=IHHIIBBBBI", 24, 20, 0, 0, 0, 12, 0, 0, 0, 9)
+    assert with_socket(NetlinkWatch, of_a_bridge + of_a_route + of_decnet).read() == []
+
+
+@on_linux
+def test_a_watch_sees_every_interface_at_first_and_is_quiet_then() -> None:
+    watch = open_watch()
+    assert watch is not None
+    try:
+        assert {event.index for event in watch.look() if isinstance(event, LinkSeen)} == {
+            index for index, _name in socket.if_nameindex()
+        }
+        assert not watch.socket.getblocking()
+        assert watch.is_complete
+    finally:
+        watch.close()
+    assert watch.socket.fileno() == -1
+
+
+@on_linux
+@pytest.mark.parametrize("refusing", ["setsockopt", "bind"])
+def test_a_watch_that_cannot_be_set_up_leaves_no_socket_open(
+    refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[socket.socket] = []
+
+    class Refusing(socket.socket):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    def refuse(*_arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    setattr(Refusing, refusing, refuse)
+    monkeypatch.setattr(socket, "socket", Refusing)
+    assert open_watch() is None
+    assert [sock.fileno() for sock in made] == [-1]
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EMFILE, errno.EPERM])
+def test_a_system_that_lets_nobody_watch_is_watched_in_another_way(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert open_watch() is None
+
+
+def test_an_unknown_system_is_watched_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "sys", type("sys", (), {"platform": "plan9"}))
+    assert open_watch() is None
+
+
+# --- macOS, whose messages can be read anywhere -------------------------------------------------
+
+
+def route_message(
+    index: int, *, kind: int = watch_route.RTM_IFINFO, flags: int = 0x40, version: int = 5
+) -> bytes:
+    """struct if_msghdr of net/if.h, whose length is 112 bytes."""
+    return struct.pack("=HBBiiH", 112, version, kind, 0, flags, index).ljust(112, b"\0")
+
+
+def test_the_state_of_an_interface_is_read() -> None:
+    data = route_message(4) + route_message(5, flags=0x8863 & ~0x40)
+    assert list(read_messages_untrusted(data)) == [
+        LinkSeen(4, has_carrier=True),
+        LinkSeen(5, has_carrier=False),
+    ]
+
+
+def test_other_messages_and_other_versions_are_passed_over() -> None:
+    data = (
+        route_message(4, kind=watch_route.RTM_NEWADDR)
+        + route_message(5, kind=watch_route.RTM_DELADDR)
+        + route_message(6, version=4)
+        + route_message(7)
+    )
+    assert list(read_messages_untrusted(data)) == [LinkSeen(7)]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_to_an_end(data: bytes) -> None:
+    assert len(list(read_messages_untrusted(data))) <= len(data) // 14
+
+
+@given(st.integers(0, 13))
+def test_an_impossible_length_ends_the_reading(length: int) -> None:
+    data = route_message(4) + struct.pack("=H", length) + route_message(5)[2:]
+    assert list(read_messages_untrusted(data)) == [LinkSeen(4)]
+
+
+def test_a_routing_socket_is_read_until_there_is_nothing() -> None:
+    watch = with_socket(RouteSocketWatch, route_message(4), errno.ENOBUFS, route_message(5))
+    assert watch.read() == [LinkSeen(4), EventsLost(), LinkSeen(5)]
+    assert watch.read() == []
+    assert not watch.is_complete
+    assert watch.look() == []
+    with pytest.raises(OSError):
+        with_socket(RouteSocketWatch, errno.EBADF).read()
