@@ -31,6 +31,7 @@ import trio
 import trio_mcast
 import trio_mcast.lowlevel
 import trio_mcast.testing
+from trio_mcast._plan.remedies import ADVICE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -403,3 +404,14 @@ def test_the_python_that_documents_ask_for_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     least = project["requires-python"].removeprefix(">=")
     assert f"Python {least} or later" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_the_library_refers_to_is_there() -> None:
+    for source in (ROOT / "trio_mcast").rglob("*.py"):
+        for path in re.findall(r"docs/[\w-]+\.md", source.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{path}, in {source.name}"
+
+
+def test_every_finding_of_the_doctor_is_documented() -> None:
+    found = set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "doctor.md").read_text("utf-8")))
+    assert set(ADVICE) - found == set()
