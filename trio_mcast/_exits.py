@@ -187,10 +187,10 @@ class Exits:
             if now is not None:
                 has_lost_socket = lost_all or index in gone or now.index != index
                 egress.see_interface(now, has_lost_socket=has_lost_socket)
-            elif self._choice.selectors is None and not self._choice.is_single:
-                self._remove(egress)
             else:
                 egress.lose_interface()
+                if self._choice.selectors is None and not self._choice.is_single:
+                    self._remove(egress)
         if not self._choice.is_single:
             known = {egress.interface.index for egress in self.all}
             for interface in self._choice.find(self._group, listing):

@@ -56,6 +56,8 @@ class InterfaceFeed:
                 await trio.sleep(_POLL_SECONDS)
 
     async def _wait_once(self) -> list[Event]:
+        if self._is_closed:
+            raise trio.ClosedResourceError
         events: list[Event] = []
         watch = self._watch
         if self._has_lost_track:

@@ -291,8 +291,11 @@ class Membership:
             )
             raise add_remedy(refusal) from error
 
-    def read(self, ear: Ear, own_addresses: frozenset[str]) -> list[Datagram]:
+    def read(self, ear: Ear, own_addresses: frozenset[str]) -> list[Datagram] | None:
         """Read what has arrived; what the program does not want is dropped.
+
+        Returns:
+          None if nothing had arrived
 
         Raises:
           OSError: the socket is broken; it is then closed, and the error is the membership's state
@@ -303,6 +306,8 @@ class Membership:
             self.discard(ear)
             self.error = error
             raise
+        if not datagrams:
+            return None
         unwanted = own_addresses if ear.plan.drops_own else frozenset()
         if ear.plan.drops_sources:
             unwanted |= {str(source) for source in ear.plan.drops_sources}

@@ -297,9 +297,7 @@ class Roster:
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
-            has_read = await self._read(membership, ear)
-            if ear.is_retired and not has_read and not ear.is_closed:
-                membership.discard(ear)
+            await self._read(membership, ear)
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
@@ -317,13 +315,18 @@ class Roster:
         return len(batch)
 
     def _read_in_order(self, membership: Membership, ear: Ear) -> list[Datagram]:
-        """Read a socket, but what is left at those that it has replaced comes first."""
-        for other in membership.ears:
-            if other.is_retired and other is not ear:
-                if batch := membership.read(other, self._own_addresses):
-                    return batch
-                membership.discard(other)
-        return membership.read(ear, self._own_addresses)
+        """Read a socket, but what is left at those that it has replaced comes first.
+
+        A socket that has retired is discarded when it is empty.
+        """
+        for retired in [ear for ear in membership.ears if ear.is_retired]:
+            batch = membership.read(retired, self._own_addresses)
+            if batch is not None:
+                return batch
+            membership.discard(retired)
+        if ear.is_closed:
+            return []
+        return membership.read(ear, self._own_addresses) or []
 
     def _count_lost(self, lost: list[Datagram], reader: Membership) -> None:
         for datagram in lost:
