@@ -13,7 +13,7 @@ note (PEP 678), so that a program can log the message and a person sees the advi
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._plan.interfaces import Interface
@@ -59,6 +59,16 @@ class _KernelRefusal(MulticastError, OSError):
         self.step = step
         self.interface = interface
         self.group = group
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args), vars(self)
+
+
+def _restore(kind: type[_KernelRefusal], args: tuple[Any, ...]) -> _KernelRefusal:
+    """For pickle and copy, which would call the class with what `OSError` keeps."""
+    error = kind.__new__(kind)
+    OSError.__init__(error, *args)
+    return error
 
 
 class SocketSetupError(_KernelRefusal):
