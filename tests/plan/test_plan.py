@@ -67,6 +67,7 @@ LINUX_V4: list[Call] = [
     (0, 49, ZERO, "IP_MULTICAST_ALL=0"),
     (1, 8, FOUR_MIB, "SO_RCVBUF=4194304"),
     (1, 33, FOUR_MIB, "SO_RCVBUFFORCE=4194304"),
+    (17, 104, ONE, "UDP_GRO=1"),
 ]
 LINUX_V6: list[Call] = [
     (1, 2, ONE, "SO_REUSEADDR=1"),
@@ -75,6 +76,7 @@ LINUX_V6: list[Call] = [
     (41, 26, ONE, "IPV6_V6ONLY=1"),
     (1, 8, FOUR_MIB, "SO_RCVBUF=4194304"),
     (1, 33, FOUR_MIB, "SO_RCVBUFFORCE=4194304"),
+    (17, 104, ONE, "UDP_GRO=1"),
 ]
 MACOS_V4: list[Call] = [
     (0xFFFF, 4, ONE, "SO_REUSEADDR=1"),
@@ -343,7 +345,9 @@ def test_only_what_may_be_refused_is_optional() -> None:
     }
     assert optional == {
         (LINUX, "SO_RCVBUFFORCE"),
+        (LINUX, "UDP_GRO"),
         (LINUX_32BIT, "SO_RCVBUFFORCE"),
+        (LINUX_32BIT, "UDP_GRO"),
         (MACOS, "SO_RCVBUF"),
     }
 
@@ -483,7 +487,7 @@ def test_without_loopback_windows_keeps_ones_own_away(group: str, call: Call) ->
 def test_receive_buffer_is_asked_for() -> None:
     assert DEFAULT_RECEIVE_BUFFER == 4 * 2**20
     plan = receiver(receive_buffer=65536)
-    assert labels(plan.before_bind)[3:] == ["SO_RCVBUF=65536", "SO_RCVBUFFORCE=65536"]
+    assert labels(plan.before_bind)[3:5] == ["SO_RCVBUF=65536", "SO_RCVBUFFORCE=65536"]
 
 
 def test_a_plan_knows_what_it_is_for() -> None:
@@ -1014,3 +1018,12 @@ def test_filters_refuse(platform: Platform) -> None:
         plan_filter(platform, SSM4, ETH0, "include", [*SOURCES4, SOURCE6])
     with pytest.raises(TypeError):
         plan_filter(platform, SSM4, ETH0, "include", 7)
+
+
+@pytest.mark.parametrize("platform", [LINUX, LINUX_32BIT])
+def test_who_wants_time_stamps_gets_datagrams_singly(platform: Platform) -> None:
+    """What the kernel merges has one time stamp for all."""
+    plain = plan_receiver(platform, "239.1.2.3", 5000, ETH0, packet_info="hop_limit")
+    stamped = plan_receiver(platform, "239.1.2.3", 5000, ETH0, packet_info="timestamp")
+    assert (plain.merges_datagrams, "UDP_GRO=1" in labels(plain.before_bind)) == (True, True)
+    assert (stamped.merges_datagrams, "UDP_GRO=1" in labels(stamped.before_bind)) == (False, False)
