@@ -23,7 +23,7 @@ from .scenarios import QUICK, SCENARIOS, Scenario
 from .table import rows_of, write_tables
 
 LONG: Final = Effort(rounds=9, scale=1.0)
-SHORT: Final = Effort(rounds=5, scale=0.25)
+SHORT: Final = Effort(rounds=5, scale=0.2)
 
 Plan = list[tuple[Scenario, list[Row]]]
 

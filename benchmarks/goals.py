@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .results import Results
+from .scenarios import GROUP_COUNTS
 
 
 class Figure(NamedTuple):
@@ -62,12 +63,12 @@ def _compare(
 
 
 def _groups(count: int, row: str) -> tuple[Goal, Goal]:
-    scenario = f"groups-{count}"
+    scenario = GROUP_COUNTS[count]
     return (
         Goal(
             f"{count} groups, {row}: to one group",
             Figure(scenario, row),
-            Figure("groups-1", row),
+            Figure(GROUP_COUNTS[1], row),
             at_most=1.5,
         ),
         _compare(

@@ -22,7 +22,7 @@ LONGEST: Final = 3600
 """Seconds after which the namespaces go, whatever becomes of the process that made them."""
 
 _CABLE: Final = "veth0"
-_TOOLS: Final = ("unshare", "nsenter", "taskset", "ip", "sysctl")
+_TOOLS: Final = ("unshare", "nsenter", "ip", "sysctl")
 
 
 class NamespacesError(Exception):

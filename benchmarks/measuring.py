@@ -54,24 +54,27 @@ class Bench:
 
     def measure(self, scenario: Scenario, rows: list[Row]) -> None:
         """Measure these rows of a scenario, in turn."""
-        rounds = self.effort.rounds
         with ExitStack() as stack:
             match scenario:
                 case Receiving():
                     runs = self._prepare_receiving(scenario, rows, stack)
                 case Sending():
                     runs = self._prepare_sending(scenario, rows, stack)
-                case Idling():  # half the rounds, for each starts a program that opens much
+                case Idling():
                     runs = {row.key: partial(self._run_idle, scenario, row) for row in rows}
-                    rounds = (rounds + 1) // 2
                 case _:
                     raise TypeError(f"{scenario!r} is no scenario")
-            for turn in range(rounds + 1):
+            if isinstance(scenario, Idling):  # each run starts a program: fewer, and none is warmer
+                rounds = (self.effort.rounds + 1) // 2
+            else:
+                self._take_turn(scenario, runs)
+                rounds = self.effort.rounds
+            for _ in range(rounds):
                 for key, figures in self._take_turn(scenario, runs).items():
-                    if turn > 0:  # the first one warms up
-                        self.results.add(scenario.key, key, figures)
+                    self.results.add(scenario.key, key, figures)
 
     def _take_turn(self, scenario: Scenario, runs: Runs) -> dict[str, Figures]:
+        """Each row once; those that fail are left out from then on."""
         found = {}
         for key, run in list(runs.items()):
             try:

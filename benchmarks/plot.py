@@ -5,7 +5,6 @@ Colour says whose a row is: this library's, another's, or C, which is the limit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from html import escape
 from math import ceil, log10
@@ -14,7 +13,7 @@ from typing import Final, NamedTuple
 
 from .results import Results
 from .rows import Row
-from .scenarios import SCENARIOS
+from .scenarios import GROUP_COUNTS, SCENARIOS
 from .table import rows_of
 
 _WIDTH: Final = 760
@@ -30,8 +29,8 @@ text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #52
 .ground { fill: #fcfcfb; stroke: #e3e2de; }
 .grid { stroke: #e3e2de; }
 .axis { stroke: #93928c; }
-.limit { fill: #c6c5bf; stroke: #c6c5bf; }
-.other { fill: #93928c; stroke: #93928c; }
+.limit { fill: #b9b8b1; stroke: #b9b8b1; }
+.other { fill: #85847e; stroke: #85847e; }
 .ours { fill: #2a78d6; stroke: #2a78d6; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .mark { stroke-width: 2; }
@@ -41,7 +40,7 @@ text { fill: #c3c2b7; }
 .small { fill: #93928c; }
 .ground { fill: #1a1a19; stroke: #383835; }
 .grid { stroke: #32322f; }
-.limit { fill: #52514e; stroke: #52514e; }
+.limit { fill: #62615c; stroke: #62615c; }
 .other { fill: #84837d; stroke: #84837d; }
 .ours { fill: #3987e5; stroke: #3987e5; }
 }
@@ -144,11 +143,9 @@ class _Axes(NamedTuple):
 
 
 def _draw_groups(results: Results) -> str | None:
-    """CPU time by the number of groups, which the keys of the scenarios tell."""
-    counts = [int(m[1]) for s in SCENARIOS if (m := re.fullmatch(r"groups-(\d+)", s.key))]
     curves = []
-    for row in _find_rows(f"groups-{counts[0]}"):
-        found = [(count, results.find(f"groups-{count}", row.key, "cpu")) for count in counts]
+    for row in _find_rows(GROUP_COUNTS[max(GROUP_COUNTS)]):
+        found = [(n, results.find(key, row.key, "cpu")) for n, key in GROUP_COUNTS.items()]
         points = [(count, value) for count, value in found if value is not None]
         if len(points) > 1:
             curves.append(_Curve(row, points))

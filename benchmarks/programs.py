@@ -49,17 +49,22 @@ def compile_programs(folder: Path) -> None:
 class Program:
     """A program that runs, and prints JSON lines."""
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], name: str, processor: int) -> None:
         self._process = process
         self._name = name
+        self._processor = processor
         self._unread = b""
         self._opened: dict[str, Any] | None = None
 
     def wait_until_open(self) -> dict[str, Any]:
-        """What a receiver tells when it has joined; at once if it did so before."""
+        """What a receiver tells when it has joined; from then on it stays on its processor."""
         if self._opened is None:
             self._opened = self.read_line()
+            self.stay_on_processor()
         return self._opened
+
+    def stay_on_processor(self) -> None:
+        os.sched_setaffinity(self._process.pid, {self._processor})
 
     def ask_for_figures(self) -> dict[str, Any]:
         """What a receiver has received so far, and what that cost."""
@@ -104,24 +109,25 @@ class Program:
 
 
 class Launcher:
-    """Starts programs on a host and a processor."""
+    """Starts programs on a host: receivers for one processor, senders for another."""
 
     def __init__(self, compiled: Path | None) -> None:
         self._compiled = compiled
         processors = sorted(os.sched_getaffinity(0))
-        self.receiving_processor = processors[-1]
-        self.sending_processor = processors[0]
+        self._receiving_processor = processors[-1]
+        self._sending_processor = processors[0]
 
     @contextmanager
     def receiver(self, host: Host, program: str, arguments: Sequence[str]) -> Iterator[Program]:
         command = self._find_command("receivers", program)
-        with self._start(host, self.receiving_processor, command, arguments) as running:
+        with self._start(host, self._receiving_processor, command, arguments) as running:
             yield running
 
     @contextmanager
     def sender(self, host: Host, program: str, arguments: Sequence[str]) -> Iterator[Program]:
         command = self._find_command("senders", program)
-        with self._start(host, self.sending_processor, command, arguments) as running:
+        with self._start(host, self._sending_processor, command, arguments) as running:
+            running.stay_on_processor()
             yield running
 
     @contextmanager
@@ -143,14 +149,15 @@ class Launcher:
         self, host: Host, processor: int, command: list[str], arguments: Sequence[str]
     ) -> Iterator[Program]:
         process = subprocess.Popen(
-            [*host.prefix, "taskset", "--cpu-list", str(processor), *command, *arguments],
+            [*host.prefix, *command, *arguments],
             cwd=Path(__file__).parents[1],
             env={**os.environ, **_QUIET_MALLOC},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         try:
-            yield Program(process, " ".join([Path(command[0]).name, *command[1:], *arguments]))
+            name = " ".join([Path(command[0]).name, *command[1:], *arguments])
+            yield Program(process, name, processor)
         finally:
             process.kill()
             process.communicate()

@@ -163,7 +163,7 @@ def _merged(size: int, segments: int) -> Receiving:
     return Receiving(
         f"merged-{size}",
         f"Merged: {size}-byte datagrams, {segments} handed to the kernel as one (UDP_SEGMENT)",
-        ("c-recvmmsg", "c-gro", "c-recvfrom", *_PYTHON, "each", "batch"),
+        ("c-recvmmsg", "c-gro", "python", "expert-async", "uvloop", "trio-socket", "each", "batch"),
         _LOAD,
         Traffic(size, burst=4, segments=segments),
     )
@@ -182,13 +182,15 @@ def _bursts(size: int) -> Receiving:
 def _groups(count: int) -> Receiving:
     return Receiving(
         f"groups-{count}",
-        f"Groups: {count:,} group{'s' if count > 1 else ''}, one datagram to each in turn, "
-        "50 at a time, 20,000 a second",
+        f"Groups: the bursts of 64 bytes, to {count:,} groups in turn",
         _MANY_GROUPS,
         _LOAD,
         Traffic(groups=count, rate=20_000, burst=50),
     )
 
+
+GROUP_COUNTS: Final = {1: "bursts-64", 10: "groups-10", 100: "groups-100", 500: "groups-500"}
+"""The scenarios that differ only in the number of groups."""
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     _backlog(64, 10_000),
@@ -217,7 +219,6 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         Traffic(),
         link="veth",
     ),
-    _groups(1),
     _groups(10),
     _groups(100),
     _groups(500),
@@ -276,11 +277,12 @@ QUICK: Final = frozenset(
         "flood-64",
         "merged-64",
         "bursts-64",
-        "groups-1",
         "groups-100",
         "delay",
         "overrun",
+        "fairness",
+        "idle-1000",
+        "send-64",
     }
-    | {"fairness", "idle-1000", "send-64"}
 )
 """The scenarios of the short form."""

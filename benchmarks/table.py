@@ -13,20 +13,25 @@ from .scenarios import SCENARIOS, Scenario, Sending
 class Column(NamedTuple):
     heading: str
     write: Callable[[float], str]
+    is_cost: bool = True  # something whose ratio to another row's means something
+
+
+def _microseconds(value: float) -> str:
+    return f"{value * 1e6:.0f}"
 
 
 COLUMNS: Final = {
     "cpu": Column("CPU us", "{:.2f}".format),
-    "rate": Column("per second", "{:,.0f}".format),
-    "loss": Column("lost", "{:.1%}".format),
-    "busy": Column("busy", "{:.0%}".format),
-    "delay-median": Column("delay us", lambda value: f"{value * 1e6:.0f}"),
-    "delay-p99": Column("99% us", lambda value: f"{value * 1e6:.0f}"),
-    "lateness-median": Column("late us", lambda value: f"{value * 1e6:.0f}"),
-    "lateness-p99": Column("99% us", lambda value: f"{value * 1e6:.0f}"),
+    "rate": Column("per second", "{:,.0f}".format, is_cost=False),
+    "loss": Column("lost", "{:.1%}".format, is_cost=False),
+    "busy": Column("busy", "{:.0%}".format, is_cost=False),
+    "delay-median": Column("delay us", _microseconds),
+    "delay-p99": Column("99% us", _microseconds),
+    "lateness-median": Column("late us", _microseconds),
+    "lateness-p99": Column("99% us", _microseconds),
     "opening": Column("opening us each", lambda value: f"{value * 1e6:.1f}"),
     "memory": Column("bytes each", "{:,.0f}".format),
-    "idle": Column("CPU", "{:.3%}".format),
+    "idle": Column("CPU", "{:.3%}".format, is_cost=False),
 }
 """The figures that tables show. `cpu` is for each datagram, and `busy` the load of the receiver's
 processor by the receiver: one that is not fully busy keeps up with the sender."""
@@ -55,18 +60,22 @@ def _write_machine(results: Results) -> str:
 
 def _write_table(results: Results, scenario: Scenario) -> str:
     rows = [row for row in rows_of(scenario) if row.key in results.figures[scenario.key]]
-    first = scenario.columns[0]
-    base = results.find(scenario.key, rows[0].key, first)
-    lines = [["", *(COLUMNS[name].heading for name in scenario.columns), f"to {rows[0].title}"]]
+    columns = [COLUMNS[name] for name in scenario.columns]
+    lines = [["", *(column.heading for column in columns)]]
     for row in rows:
         values = [results.find(scenario.key, row.key, name) for name in scenario.columns]
-        cells = [
-            "-" if value is None else COLUMNS[name].write(value)
-            for name, value in zip(scenario.columns, values, strict=True)
-        ]
-        ratio = f"{values[0] / base:.2f}" if base and values[0] is not None else "-"
-        lines.append([row.title, *cells, ratio])
+        lines.append([row.title, *map(_write_cell, columns, values)])
+    if columns[0].is_cost:
+        base = results.find(scenario.key, rows[0].key, scenario.columns[0])
+        lines[0].append(f"to {rows[0].title}")
+        for line, row in zip(lines[1:], rows, strict=True):
+            value = results.find(scenario.key, row.key, scenario.columns[0])
+            line.append(f"{value / base:.2f}" if value is not None and base else "-")
     return scenario.title + "\n" + _align(lines)
+
+
+def _write_cell(column: Column, value: float | None) -> str:
+    return "-" if value is None else column.write(value)
 
 
 def rows_of(scenario: Scenario) -> list[Row]:

@@ -28,7 +28,7 @@ async def main() -> None:
             tasks.start_soon(receive, open_group_socket(job, group), meter)
         if job.ticking:
             tasks.start_soon(tick, meter)
-        await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
         meter.end_opening()
 
 

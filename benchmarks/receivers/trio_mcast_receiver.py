@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import trio
+import trio.testing
 
 import trio_mcast
 
@@ -46,7 +47,7 @@ async def receive(job: Job, meter: Meter) -> None:
         receive_buffer=job.receive_buffer,
         packet_info=("hop_limit", "timestamp") if job.packet_info else (),
     ) as receiver:
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         meter.end_opening()
         await FORMS[job.form](receiver, meter)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+import trio.testing
 
 from .meter import Meter, start
 from .plain import LARGEST, open_group_socket
@@ -26,7 +27,7 @@ async def main() -> None:
             nursery.start_soon(receive, sock, meter)
         if job.ticking:
             nursery.start_soon(tick, meter)
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         meter.end_opening()
 
 

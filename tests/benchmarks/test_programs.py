@@ -20,7 +20,16 @@ from benchmarks.plot import FIGURES, write_plots
 from benchmarks.programs import Launcher, compile_programs, find_compiler
 from benchmarks.results import Results
 from benchmarks.rows import RECEIVERS, SENDERS, Row
-from benchmarks.scenarios import SCENARIOS, Idling, Receiving, Scenario, Sending, Traffic
+from benchmarks.scenarios import (
+    GROUP_COUNTS,
+    QUICK,
+    SCENARIOS,
+    Idling,
+    Receiving,
+    Scenario,
+    Sending,
+    Traffic,
+)
 from benchmarks.table import COLUMNS, rows_of, write_tables
 
 BLINK = Effort(rounds=1, scale=1.0)
@@ -107,6 +116,12 @@ def test_the_sender_in_python_stands_in_for_the_one_in_c(hosts: Hosts) -> None:
 def test_scenarios_name_rows_and_columns_that_exist(scenario: Scenario) -> None:
     assert rows_of(scenario)
     assert set(scenario.columns) <= set(COLUMNS)
+
+
+def test_selections_of_scenarios_exist() -> None:
+    known = {scenario.key for scenario in SCENARIOS}
+    assert known >= QUICK
+    assert known >= set(GROUP_COUNTS.values())
 
 
 def test_goals_are_about_rows_that_are_measured() -> None:
