@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each datagram
 
 from ._plan.datagram import Datagram
 
@@ -54,6 +55,7 @@ class Inbox:
         self._putters = trio.lowlevel.ParkingLot()
         self.source: Source | None = None
         self.is_taker_coming = False
+        self._has_putters = False
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -63,6 +65,7 @@ class Inbox:
     async def wait_for_room(self) -> None:
         """Return when a batch may be read and put. With "drop-oldest" that is always."""
         while not self.has_room():
+            self._has_putters = True
             await self._putters.park()
 
     def has_room(self) -> bool:
@@ -83,25 +86,26 @@ class Inbox:
         return given_up
 
     async def take(self) -> Datagram:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._datagrams:
-            await self._wait_for_datagrams()
-        elif self._until_others_run <= 0:
+        await checkpoint_if_cancelled()
+        datagrams = self._datagrams
+        if datagrams and self._until_others_run <= 0:
             self._until_others_run = _DATAGRAMS_PER_TURN
             await trio.lowlevel.cancel_shielded_checkpoint()
-            if not self._datagrams:  # another task took them meanwhile
-                await self._wait_for_datagrams()
-        return self.take_nowait()
+        if not datagrams:
+            await self._wait_for_datagrams()
+        self._until_others_run -= 1
+        if self._has_putters:
+            self._let_putters_in()
+        return datagrams.popleft()
 
     def take_nowait(self) -> Datagram:
         if not self._datagrams:
             self._raise_if_over()
             raise trio.WouldBlock
-        datagram = self._datagrams.popleft()
         self._until_others_run -= 1
-        if self._putters:
+        if self._has_putters:
             self._let_putters_in()
-        return datagram
+        return self._datagrams.popleft()
 
     async def take_batch(self, limit: int | None) -> list[Datagram]:
         datagrams = self._datagrams
@@ -115,7 +119,7 @@ class Inbox:
             datagrams.clear()
         else:
             batch = [datagrams.popleft() for _ in range(limit)]
-        if self._putters:
+        if self._has_putters:
             self._let_putters_in()
         return batch
 
@@ -139,8 +143,9 @@ class Inbox:
         self._until_others_run = _DATAGRAMS_PER_TURN
 
     def _let_putters_in(self) -> None:
-        if self.has_room():
-            self._putters.unpark_all()
+        """They look themselves whether there is room, when it is their turn."""
+        self._has_putters = False
+        self._putters.unpark_all()
 
     def _raise_if_over(self) -> None:
         if self._closed:
