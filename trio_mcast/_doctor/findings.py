@@ -191,13 +191,14 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
     """Senders that the routes do not let in, where that makes the difference.
 
     One that was seen coming in counts by itself; one that was only named, if nothing of the group
-    arrives, and no interface that was chosen would let it in.
+    arrives, and it is dropped, or no interface that was chosen would let it in.
     """
     observation = case.observation
     if observation is None:
         return []
     seen = {(s.group, s.interface, s.source) for s in observation.sightings or ()}
     seen |= {("224.0.0.1", query.interface, query.source) for query in observation.queries}
+    is_filtering = observation.counters.get("TcpExt.IPReversePathFilter", 0) >= _ENOUGH
     chosen = {link.index for link in _chosen(case)}
     accepted = {
         (route.group, route.source)
@@ -213,7 +214,7 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
         is_named = (
             route.interface in chosen
             and route.source in case.question.sources
-            and (route.group, route.source) not in accepted
+            and (is_filtering or (route.group, route.source) not in accepted)
             and route.group in _unheard(case, 4)
         )
         if is_seen or is_named:

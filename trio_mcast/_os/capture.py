@@ -59,13 +59,12 @@ class Capture:
     """
 
     def __init__(self) -> None:
-        # Without a protocol at first: nothing gets in before the filter is there.
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         try:
             self.socket.setblocking(False)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
             self._attach_filter()
-            self.socket.bind(("", _ETH_P_ALL))
+            self._drain()  # of what got in before the filter was there
         except BaseException:
             self.socket.close()
             raise
@@ -76,6 +75,13 @@ class Capture:
         # sock_fprog: count, padding, pointer
         program = struct.pack("@HP", len(_FILTER), ctypes.addressof(buffer))
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                self.socket.recv(1)
+        except OSError:  # nothing more
+            pass
 
     def read(self) -> list[Sighting]:
         """What has come in since the last call. It does not wait."""
