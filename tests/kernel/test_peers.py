@@ -1,4 +1,4 @@
-"""Together with other people's programs: multicast_expert, socat, iperf 2."""
+"""Together with other people's programs: multicast_expert, socat, iperf 2, ffmpeg."""
 
 import shutil
 import socket
@@ -200,5 +200,60 @@ def test_our_receiver_hears_every_datagram_of_iperf(network: Network, udp_port: 
             sequence = [number for number in numbers if number >= 0]
             assert len(sequence) >= 190
             assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
+
+    here.host.run(main)
+
+
+# --- ffmpeg ---------------------------------------------------------------------------------------
+
+PICTURES = "-v error -re -f lavfi -i testsrc2=duration=0.5:size=320x240:rate=25 -c:v mpeg2video"
+
+
+@needs("ffmpeg")
+def test_our_receiver_hears_a_transport_stream_of_ffmpeg_whole(
+    network: Network, udp_port: int
+) -> None:
+    """Datagrams of seven packets of 188 bytes, whose continuity counters leave nothing out."""
+    here, there = network.pair()
+    network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            url = f"udp://{GROUP4}:{udp_port}?pkt_size=1316&ttl=1"
+            there.host.ip(f"route add 233.252.0.0/24 dev {there.name}")
+            there.host.command(*f"ffmpeg {PICTURES} -f mpegts {url}".split())
+            datagrams = await everything(receiver)
+            assert {d.interface.name for d in datagrams} == {here.name}
+            packets = [
+                d.data[start : start + 188]
+                for d in datagrams
+                for start in range(0, len(d.data), 188)
+            ]
+            assert len(packets) > 100
+            assert all(len(packet) == 188 and packet[0] == 0x47 for packet in packets)
+            last: dict[int, int] = {}
+            for packet in packets:
+                stream, flags = int.from_bytes(packet[1:3], "big") & 0x1FFF, packet[3]
+                if flags & 0x10 and stream != 0x1FFF:  # it has a payload, so it counts
+                    assert flags & 15 == (last.get(stream, flags - 1) + 1) & 15
+                    last[stream] = flags & 15
+
+    here.host.run(main)
+
+
+@needs("ffmpeg")
+def test_our_receiver_hears_rtp_of_ffmpeg_in_order(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
+    there.host.ip(f"route add 233.252.0.0/24 dev {there.name}")
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            url = f"rtp://{GROUP4}:{udp_port}?ttl=1"
+            there.host.command(*f"ffmpeg {PICTURES} -f rtp_mpegts {url}".split())
+            headers = [struct.unpack_from("!BBHII", d.data) for d in await everything(receiver)]
+            numbers = [number for _v, _type, number, _time, _source in headers]
+            assert len(numbers) > 10
+            assert {version >> 6 for version, *_rest in headers} == {2}
+            assert numbers == [(numbers[0] + i) & 0xFFFF for i in range(len(numbers))]
 
     here.host.run(main)
