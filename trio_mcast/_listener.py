@@ -60,7 +60,7 @@ class Listener(metaclass=NoPublicConstructor):
     async def leave(self, group: GroupLike, *, interfaces: InterfacesLike = None) -> None:
         """Hear a group no more: everywhere, or on the interfaces given.
 
-        Datagrams that were read before can still be received.
+        What had arrived before can still be received.
 
         Raises:
           MulticastError: the group is not joined there

@@ -13,6 +13,7 @@ from ._errors import SocketSetupError
 from ._os.reading import Batch, Origin, reader_for_this_thread
 from ._os.sockets import (
     current_platform,
+    may_have_unread,
     open_planned_socket,
     read_drop_count,
     read_receive_buffer,
@@ -94,6 +95,9 @@ class Ear(Protocol):
     def receive_buffer(self) -> int:
         """The bytes of buffer that the kernel granted."""
 
+    def may_have_unread(self) -> bool:
+        """Whether something has arrived that was not read, as far as that can be told."""
+
     def retire(self) -> None:
         """Leave, but keep what has arrived. Who waits for the socket is woken to see to it."""
 
@@ -136,6 +140,9 @@ class SocketEar(Ear):
 
     def receive_buffer(self) -> int:
         return read_receive_buffer(self._socket)
+
+    def may_have_unread(self) -> bool:
+        return may_have_unread(self._socket)
 
     def retire(self) -> None:
         assert self.plan.group is not None
@@ -320,9 +327,11 @@ class Membership:
 
     def retire(self) -> None:
         """Hear nothing new. What has arrived can still be read; then `discard` the socket."""
-        for ear in self._ears:
+        for ear in self.ears:
             if not ear.is_retired:
                 ear.retire()
+                if not ear.may_have_unread():
+                    self.discard(ear)
 
     def discard(self, ear: Ear) -> None:
         """Close a socket and keep its figures. Who waits for it gets a ClosedResourceError."""

@@ -261,7 +261,14 @@ class Roster:
     def _drop(self, memberships: Iterable[Membership]) -> None:
         for membership in memberships:
             del self.memberships[membership.key]
-            membership.close()
+            membership.retire()
+            self._let_go(membership)
+
+    def _let_go(self, membership: Membership) -> None:
+        """It is listed no more, but what has arrived for it is still to be read."""
+        if membership.ears:
+            self._departed.append(membership)
+        else:
             self._figures_of_the_past.add(membership.figures())
 
     def _make_membership(self, subscription: Subscription, interface: Interface) -> Membership:
@@ -421,14 +428,11 @@ class Roster:
         self.memberships = {(new if key == old else key): value for key, value in items}
 
     def _forget(self, membership: Membership) -> None:
-        """The interface is gone, and was nothing special. What has arrived is still to be read."""
+        """The interface is gone, and was nothing special."""
         del self.memberships[membership.key]
         membership.suspend()
         self.events.publish(membership.status())
-        if membership.ears:
-            self._departed.append(membership)
-        else:
-            self._figures_of_the_past.add(membership.figures())
+        self._let_go(membership)
 
 
 def _is_still_meant(membership: Membership, changes: Changes, interface: Interface | None) -> bool:

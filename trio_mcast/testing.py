@@ -593,6 +593,9 @@ class _MemoryEar(Ear):
     def receive_buffer(self) -> int:
         return DEFAULT_RECEIVE_BUFFER
 
+    def may_have_unread(self) -> bool:
+        return bool(self._arrived)
+
     def retire(self) -> None:
         self.is_retired = True
         self._waiting.unpark_all()

@@ -98,6 +98,14 @@ def _bind(sock: socket.socket, plan: SocketPlan) -> None:
             set_option(sock, option)
 
 
+def may_have_unread(sock: socket.socket) -> bool:
+    """Whether something has arrived that was not read; True where the system does not tell."""
+    if sys.platform != "linux":
+        return True
+    queued = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4)  # SK_MEMINFO_RMEM_ALLOC
+    return any(queued)
+
+
 def read_drop_count(sock: socket.socket) -> int | None:
     """How many datagrams the kernel had to drop at this socket; None where it does not tell."""
     if sys.platform != "linux":
