@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 import trio_mcast
 from trio_mcast import Finding
+from trio_mcast._doctor.diagnosis import parse_question
 from trio_mcast._plan.addresses import parse_group_spec
 
 from .errors import UsageError
@@ -69,6 +70,7 @@ async def doctor(
             parse_group_spec(spec)
             sources += before.split(",")
         addresses.append(after)
+    parse_question(addresses, port, interface or None, sources)  # refused before anything is told
     if groups and seconds and not quiet and not json:
         tell(f"listening to {', '.join(addresses)} for {seconds:g} s; somebody should be sending")
     findings = await trio_mcast.diagnose(
@@ -79,13 +81,13 @@ async def doctor(
         findings = tuple(finding for finding in findings if finding.severity == "error")
     if json:
         write(to_json(asdict(finding)) for finding in findings)
-    else:
-        write(_show_all(findings, has_errors))
+    elif findings or not quiet:
+        write(_show_all(findings))
     return 1 if has_errors else 0
 
 
-def _show_all(findings: tuple[Finding, ...], has_errors: bool) -> Iterator[str]:
-    if not has_errors and not any(finding.code == "nothing-sent" for finding in findings):
+def _show_all(findings: tuple[Finding, ...]) -> Iterator[str]:
+    if all(finding.severity == "info" for finding in findings):
         yield "no fault was found on this machine"
     for finding in findings:
         yield from _show(finding)

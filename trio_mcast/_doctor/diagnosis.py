@@ -67,7 +67,7 @@ async def diagnose(
     """
     if watch < 0:
         raise ValueError(f"watch={watch!r} is below 0 seconds")
-    question = _parse_question(group, port, interface, source)
+    question = parse_question(group, port, interface, source)
     await trio.lowlevel.checkpoint()
     return judge(await examine(question, watch))
 
@@ -80,7 +80,8 @@ async def examine(question: Question, seconds: float) -> Case:
     return Case(question, snapshot, await watch_groups(question, snapshot, seconds))
 
 
-def _parse_question(group: object, port: object, interface: object, source: object) -> Question:
+def parse_question(group: object, port: object, interface: object, source: object) -> Question:
+    """What `diagnose` is asked. Raises: as it does."""
     parsed = [_parse_group(value) for value in _several(group)]
     zones: tuple[Selector, ...] = tuple(ByName(zone) for _, zone in parsed if zone is not None)
     selectors = (*(parse_selectors(interface) or ()), *zones)

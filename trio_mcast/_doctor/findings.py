@@ -134,7 +134,15 @@ def _arrivals(case: Case, group: str) -> list[Stream]:
 
 def _is_heard(case: Case, group: str) -> bool:
     """Whether the group arrives as it was asked for."""
-    return any(_is_wanted(case, stream) for stream in _arrivals(case, group))
+    return any(_is_wanted(case, stream) for stream in _come(case, group))
+
+
+def _come(case: Case, group: str) -> list[Stream]:
+    """What was received; or seen, where no port was named at which to receive."""
+    observation = case.observation
+    if observation is not None and observation.port is None:
+        return [s for s in observation.sightings or () if s.group == group]
+    return _arrivals(case, group)
 
 
 def _unheard(case: Case, version: int | None = None) -> list[str]:
@@ -200,6 +208,7 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
     seen |= {("224.0.0.1", query.interface, query.source) for query in observation.queries}
     is_filtering = observation.counters.get("TcpExt.IPReversePathFilter", 0) >= _ENOUGH
     chosen = {link.index for link in _chosen(case)}
+    arrived = {(s.group, s.interface, s.source) for s in observation.arrivals}
     accepted = {
         (route.group, route.source)
         for route in observation.routes
@@ -208,7 +217,10 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
     found = []
     for route in observation.routes:
         link = case.snapshot.link(route.interface)
-        if not route.refusal or link is None:
+        # What loops back inside the host was routed when it was sent, and is not asked again.
+        if not route.refusal or link is None or link.is_loopback:
+            continue
+        if (route.group, route.interface, route.source) in arrived:
             continue
         is_seen = (route.group, route.interface, route.source) in seen
         is_named = (
@@ -220,6 +232,35 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
         if is_seen or is_named:
             found.append((route, link))
     return found
+
+
+def _severity_of_refusal(case: Case, route: Route) -> Severity:
+    """A sender that is refused among others who are heard is not what was asked about."""
+    if route.group in case.question.groups and _is_heard(case, route.group):
+        return "warning"
+    return "error"
+
+
+def _silent(case: Case) -> list[str]:
+    """The groups of which nothing at all has come, to be lost or not."""
+    observation = case.observation
+    if observation is None:
+        return []
+    streams = (*observation.arrivals, *(observation.sightings or ()))
+    seen = {stream.group for stream in streams}
+    return [
+        group
+        for group in _unheard(case)
+        if group not in seen
+        and not count_losses(observation.counters, ip_address(group).version).is_suspicious(_ENOUGH)
+        and not (observation.port is None and _has_come(observation, group))
+    ]
+
+
+def _has_come(observation: Observation, group: str) -> bool:
+    """Whether datagrams for joined groups were delivered: to a port that was not named, perhaps."""
+    name = "IpExt.InMcastPkts" if ip_address(group).version == 4 else "Ip6InMcastPkts"
+    return observation.sightings is None and observation.counters.get(name, 0) >= _ENOUGH
 
 
 # --- The group and the port -----------------------------------------------------------------------
@@ -281,12 +322,10 @@ def _find_port_held(case: Case) -> Iterator[Finding]:
             "error",
             f"port {observation.port} is held, and not shared, by {who}",
             [
-                f"{attempt.error} on {case.snapshot.name(attempt.interface)}"
-                for attempt in refused
-                if attempt.group == group
-            ]
-            + ["the table of sockets: /proc/net/udp, /proc/net/udp6"]
-            + (["which program it is, only root sees"] if hidden else []),
+                next(attempt.error for attempt in refused if attempt.group == group),
+                "the table of sockets: /proc/net/udp, /proc/net/udp6",
+                *(["which program it is, only root sees"] if hidden else []),
+            ],
             port=observation.port,
         )
 
@@ -299,46 +338,37 @@ def _find_port_mismatch(case: Case) -> Iterator[Finding]:
         if _is_heard(case, group):
             yield from _find_listener_elsewhere(case, observation, group)
     for group in _unheard(case):
-        version = ip_address(group).version
-        ignored = observation.counters.get(
-            "Udp.IgnoredMulti" if version == 4 else "Udp6IgnoredMulti", 0
-        )
-        elsewhere = [
-            stream
-            for stream in observation.sightings or ()
-            if stream.group == group and stream.port != observation.port
-        ]
-        at_port = [
-            s for s in observation.sightings or () if s.group == group and s not in elsewhere
-        ]
-        if elsewhere and not at_port:
-            ports = ", ".join(map(str, sorted({stream.port for stream in elsewhere})))
+        seen = [stream for stream in observation.sightings or () if stream.group == group]
+        ports = sorted({stream.port for stream in seen})
+        name = "Udp.IgnoredMulti" if ip_address(group).version == 4 else "Udp6IgnoredMulti"
+        ignored = observation.counters.get(name, 0)
+        if ports and observation.port not in ports:
             yield _finding(
                 "port-mismatch",
                 "error",
-                f"{group} arrives at port {ports}, not at {observation.port or 'a port you named'}",
-                _show_streams(case, elsewhere, "seen"),
-                port=ports,
-                own=observation.port or "that of the receiver",
+                f"{group} arrives at port {', '.join(map(str, ports))}, not at {observation.port}",
+                _show_streams(case, seen, "seen"),
+                port=" or ".join(map(str, ports)),
+                own=observation.port,
             )
         elif observation.sightings is None and ignored >= _ENOUGH:
+            port = observation.port
+            where = f"another port than {port}" if port else "some port"
             yield _finding(
                 "port-mismatch",
-                "error",
-                f"datagrams arrive for a group that is joined, at a port where nobody listens: "
-                f"not {observation.port}"
-                if observation.port
-                else "at a port nobody listens at",
-                [f"{'Udp' if version == 4 else 'Udp6'} IgnoredMulti grew by {ignored}"],
-                "# the port is not for an ordinary user to see; with sudo the doctor tells it:\n"
-                f"sudo trio-mcast doctor {group}",
+                "error" if port else "warning",
+                f"{group}, or another group that is joined, arrives at {where}, where nobody "
+                "listens",
+                [f"{name.replace('.', ' ')} grew by {ignored}"],
+                "# at which port is for root to see:\n"
+                f"sudo trio-mcast doctor {group}" + (f" --port {port}" if port else ""),
             )
 
 
 def _find_listener_elsewhere(case: Case, observation: Observation, group: str) -> Iterator[Finding]:
     """It arrives here, but programs that are bound to the group listen at other ports only."""
     bound = [s for s in case.snapshot.sockets if s.address == group]
-    if bound and all(s.port != observation.port for s in bound):
+    if bound and observation.port and all(s.port != observation.port for s in bound):
         ports = ", ".join(str(s.port) for s in bound)
         yield _finding(
             "port-mismatch",
@@ -653,7 +683,7 @@ def _find_reverse_path(case: Case) -> Iterator[Finding]:
         )
         yield _finding(
             "reverse-path-filter",
-            "error",
+            _severity_of_refusal(case, route),
             f"{link.name} drops {what}, since the route back leads by {back}",
             [
                 _show_filter(case, link),
@@ -698,7 +728,7 @@ def _find_unroutable(case: Case) -> Iterator[Finding]:
         if ip_address(route.source).is_unspecified and route.group != "224.0.0.1":
             yield _finding(
                 "source-unroutable",
-                "error",
+                _severity_of_refusal(case, route),
                 f"{route.group} comes from 0.0.0.0 on {link.name}: the sender has no IPv4 address, "
                 "and no system takes that",
                 [f"netlink: the kernel refuses {route.source} on {link.name}"],
@@ -708,7 +738,7 @@ def _find_unroutable(case: Case) -> Iterator[Finding]:
         elif route.outgoing is None and _filter_in_force(case, link):
             yield _finding(
                 "source-unroutable",
-                "error",
+                _severity_of_refusal(case, route),
                 f"{link.name} drops what comes from {route.source}: no route leads back there",
                 [
                     _show_filter(case, link),
@@ -737,7 +767,7 @@ def _find_own_source(case: Case) -> Iterator[Finding]:
         if _is_own(case, route.source) and not accepts:
             yield _finding(
                 "own-source-address",
-                "error",
+                _severity_of_refusal(case, route),
                 f"{link.name} drops what comes from {route.source}, an address of this host",
                 [
                     f"netlink: the kernel refuses {route.source} on {link.name}",
@@ -912,7 +942,7 @@ def _find_no_querier(case: Case) -> Iterator[Finding]:
 
 def _find_quiet_network(case: Case) -> Iterator[Finding]:
     """From the side of a host behind a switch."""
-    if case.observation is None or not _unheard(case) or case.observation.queries:
+    if case.observation is None or not _silent(case) or case.observation.queries:
         return
     for link in _chosen(case):
         if link.mld_queries == 0 and link.is_up and link.bridge is None:
@@ -970,7 +1000,7 @@ def _find_hop_limit_one(case: Case) -> Iterator[Finding]:
     observation = case.observation
     if observation is None:
         return
-    unheard = _unheard(case)
+    unheard = _silent(case)
     chosen = {link.index for link in _chosen(case)}
     told = set()
     for route in observation.routes:
@@ -1011,7 +1041,7 @@ def _find_container(case: Case) -> Iterator[Finding]:
         is_virtual = any(link.kind == "veth" for link in _chosen(case))
         yield _finding(
             "container-network",
-            "warning" if _unheard(case) and is_virtual else "info",
+            "warning" if _silent(case) and is_virtual else "info",
             f"this is a container ({kind}): unless it has the host's network, groups reach other "
             "containers of the same network at most, never the networks of the host",
             [
@@ -1026,7 +1056,7 @@ def _find_wsl(case: Case) -> Iterator[Finding]:
     if version:
         yield _finding(
             "wsl",
-            "warning" if _unheard(case) else "info",
+            "warning" if _silent(case) else "info",
             f"this is WSL {version}: "
             + (
                 "unless its network is mirrored, groups stay between Windows and WSL"
@@ -1045,28 +1075,23 @@ def _find_nothing_sent(case: Case) -> Iterator[Finding]:
     observation = case.observation
     if observation is None:
         return
-    for group in _unheard(case):
+    for group in _silent(case):
         version = ip_address(group).version
-        seen = [
-            s for s in (*observation.arrivals, *(observation.sightings or ())) if s.group == group
-        ]
-        losses = count_losses(observation.counters, version)
+        joined = {a.interface for a in observation.joins if a.group == group and not a.errno}
         working = [
             link.name
             for link in _chosen(case)
-            if (_can_carry(link, version) or link.is_loopback)
-            and any(
-                a.group == group and a.interface == link.index and not a.errno
-                for a in observation.joins
-            )
+            if link.index in joined and (_can_carry(link, version) or link.is_loopback)
         ]
-        if seen or not working or losses.is_suspicious(_ENOUGH):
+        if not working:
             continue
+        port = "" if observation.port is None else f" port {observation.port}"
         yield _finding(
             "nothing-sent",
             "warning",
-            f"nothing was sent to {group} in {observation.seconds:g} s that reached this host; "
-            f"it is joined on {', '.join(working)}, and nothing was lost here",
+            f"nothing that was sent to {group}{port} has reached this host in "
+            f"{observation.seconds:g} s; it is joined on {', '.join(working)}, and nothing was "
+            "lost here",
             [
                 "no datagram arrived, and none of the kernel's counters of losses grew",
                 *(["nothing was seen on the wire either"] if observation.sightings == () else []),
@@ -1077,7 +1102,7 @@ def _find_nothing_sent(case: Case) -> Iterator[Finding]:
 
 def _find_arrivals(case: Case) -> Iterator[Finding]:
     for group in case.question.groups:
-        streams = [stream for stream in _arrivals(case, group) if _is_wanted(case, stream)]
+        streams = [stream for stream in _come(case, group) if _is_wanted(case, stream)]
         if streams:
             total = sum(stream.count for stream in streams)
             places = sorted({case.snapshot.name(stream.interface) for stream in streams})

@@ -22,6 +22,7 @@ class Advice(NamedTuple):
 
 
 ADVICE: Final[dict[str, Advice]] = {
+    "datagrams-arrive": Advice("", "docs/doctor.md"),
     "group-reserved": Advice(
         "# use another group: trio_mcast.random_group() makes one that is free to use",
         "RFC 5771, RFC 4291 s2.7, RFC 4607",
@@ -131,7 +132,6 @@ ADVICE: Final[dict[str, Advice]] = {
         "docs/doctor.md",
     ),
     "limited-view": Advice("sudo trio-mcast doctor", "docs/doctor.md"),
-    "datagrams-arrive": Advice("", "docs/doctor.md"),
 }
 """By the codes of the doctor's findings. The order is that in which findings are told."""
 
