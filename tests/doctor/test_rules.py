@@ -1,0 +1,314 @@
+"""The rules on recorded and made-up evidence: what cannot be made here, and what must not be said.
+
+The recordings are of hosts as `test_on_faulty_hosts` makes them, as an ordinary user sees them.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doctor.consulting import codes, errors, the, warnings
+
+from trio_mcast._doctor.evidence import (
+    Attempt,
+    Case,
+    Chain,
+    Link,
+    Observation,
+    Query,
+    Route,
+    Stream,
+    UdpSocket,
+)
+from trio_mcast._doctor.findings import RULES, judge
+from trio_mcast._doctor.losses import count_losses
+from trio_mcast._plan.remedies import ADVICE
+
+RECORDED = Path(__file__).parent / "recorded"
+GROUP = "233.252.0.1"
+ETH0 = 11
+
+
+def recorded(name: str) -> Case:
+    return Case.from_json((RECORDED / f"{name}.json").read_text())
+
+
+def observed(case: Case, **changes: Any) -> Case:
+    assert case.observation is not None
+    return replace(case, observation=replace(case.observation, **changes))
+
+
+def on_machine(case: Case, **changes: Any) -> Case:
+    return replace(case, snapshot=replace(case.snapshot, **changes))
+
+
+def with_link(case: Case, **changes: Any) -> Case:
+    links = tuple(
+        replace(link, **changes) if link.name == "eth0" else link for link in case.snapshot.links
+    )
+    return on_machine(case, links=links)
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def test_every_code_has_a_rule_and_advice() -> None:
+    assert set(RULES) == set(ADVICE)
+
+
+def test_every_code_that_was_promised_is_there() -> None:
+    promised = """
+        reverse-path-filter own-source-address source-unroutable firewall-drop interface-down
+        interface-no-carrier interface-not-multicast interface-no-address ipv6-disabled
+        wrong-interface no-local-route-v6 loopback-hop-limit port-mismatch source-filtered
+        membership-limit membership-lost receive-buffer-full checksum-errors no-querier querier-dead
+        igmp-version-forced hop-limit-one port-held-exclusively group-reserved container-network wsl
+        nothing-sent
+    """
+    assert set(promised.split()) <= set(RULES)
+
+
+def test_every_code_is_explained_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
+    assert [code for code in RULES if f"`{code}`" not in text] == []
+
+
+def test_a_case_survives_being_saved() -> None:
+    case = observed(
+        recorded("unroutable"),
+        sightings=(Stream(GROUP, ETH0, "10.77.1.2", 5000, None, 3),),
+        queries=(Query(ETH0, "10.77.1.2", "IGMP"),),
+    )
+    case = on_machine(case, chains=(Chain("inet", "filter", "input", "input", "drop"),))
+    assert Case.from_json(case.to_json()) == case
+
+
+def test_recordings_of_an_older_version_lack_fields_and_load() -> None:
+    text = '{"question": {}, "snapshot": {"system": "linux", "links": []}}'
+    case = Case.from_json(text)
+    assert case.observation is None
+    assert errors(judge(case)) == []
+
+
+# --- The recordings as they are -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "doubtful"),
+    [
+        ("healthy", [], []),
+        ("silent", [], ["nothing-sent"]),
+        ("unroutable", ["source-unroutable"], []),
+    ],
+)
+def test_recordings_give_what_they_gave(name: str, wrong: list[str], doubtful: list[str]) -> None:
+    found = judge(recorded(name))
+    assert (errors(found), warnings(found)) == (wrong, doubtful)
+
+
+def test_errors_come_before_warnings_and_these_before_the_rest() -> None:
+    found = judge(with_link(recorded("unroutable"), force_igmp_version=2))
+    severities = [finding.severity for finding in found]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+    assert severities[:2] == ["error", "warning"]
+
+
+# --- What cannot be made here ---------------------------------------------------------------------
+
+
+def test_a_container_is_recognised_and_blamed_only_where_nothing_comes() -> None:
+    silent = on_machine(recorded("silent"), container="docker")
+    finding = the("container-network", judge(silent))
+    assert finding.severity == "warning"
+    assert "--network host" in finding.remedy
+    healthy = on_machine(recorded("healthy"), container="docker")
+    assert the("container-network", judge(healthy)).severity == "info"
+    assert "container-network" not in codes(judge(recorded("silent")))
+
+
+def test_a_container_with_the_network_of_its_host_is_not_blamed() -> None:
+    case = with_link(on_machine(recorded("silent"), container="docker"), kind="")
+    assert the("container-network", judge(case)).severity == "info"
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(1, "set-version"), (2, "mirrored")])
+def test_wsl_is_recognised_with_what_works_there(version: int, remedy: str) -> None:
+    finding = the("wsl", judge(on_machine(recorded("silent"), wsl=version)))
+    assert finding.severity == "warning"
+    assert remedy in finding.remedy
+    assert "wsl" not in codes(judge(recorded("silent")))
+
+
+def test_a_querier_that_was_heard_before_and_not_for_minutes_is_dead() -> None:
+    case = with_link(observed(recorded("silent"), seconds=300.0), mld_queries=7)
+    assert "querier-dead" in warnings(judge(case))
+    assert "no-querier" not in codes(judge(case))
+    growing = {"Icmp6InGroupMembQueries%eth0": 2}
+    assert "querier-dead" not in codes(judge(observed(case, counters=growing)))
+    assert "querier-dead" not in codes(judge(observed(case, seconds=5.0)))
+
+
+def test_where_no_query_was_ever_heard_that_is_told_of_only_if_nothing_comes() -> None:
+    assert the("no-querier", judge(recorded("silent"))).severity == "info"
+    assert "no-querier" not in codes(judge(recorded("healthy")))
+    assert "no-querier" not in codes(judge(with_link(recorded("silent"), mld_queries=1)))
+
+
+def test_an_old_querier_is_told_of() -> None:
+    finding = the("igmp-version-forced", judge(with_link(recorded("healthy"), igmp_version=2)))
+    assert finding.severity == "info"
+    assert "IGMPv2" in finding.summary
+
+
+def test_queries_of_a_querier_that_the_routes_refuse_are_found() -> None:
+    case = observed(
+        with_link(recorded("healthy"), rp_filter=1),
+        queries=(Query(ETH0, "192.0.2.1", "IGMP"),),
+        routes=(Route("224.0.0.1", ETH0, "192.0.2.1", errno.EINVAL, None, ""),),
+    )
+    found = judge(case)
+    assert errors(found) == ["source-unroutable"]
+    elsewhere = Route("224.0.0.1", ETH0, "192.0.2.1", errno.EINVAL, 1, "")
+    found = judge(observed(case, routes=(elsewhere,)))
+    assert errors(found) == ["reverse-path-filter"]
+    assert "querier 192.0.2.1" in found[0].summary
+
+
+def test_one_sender_refused_among_others_that_are_heard_is_a_warning() -> None:
+    case = observed(
+        with_link(recorded("healthy"), rp_filter=2),
+        sightings=(Stream(GROUP, ETH0, "192.0.2.7", 5000, 1, 9),),
+        routes=(Route(GROUP, ETH0, "192.0.2.7", errno.EINVAL, None, ""),),
+    )
+    found = judge(case)
+    assert (errors(found), warnings(found)) == ([], ["source-unroutable"])
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "own", "wrong"),
+    [(0, 0, []), (0, 1, ["x"]), (1, 0, ["x"]), (2, 1, []), (1, 2, []), (1, 1, ["x"])],
+)
+def test_of_two_filter_settings_the_larger_counts(
+    everywhere: int, own: int, wrong: list[str]
+) -> None:
+    """Strict (1) drops what loose (2) takes; the rule goes by the counter here."""
+    case = with_link(recorded("unroutable"), rp_filter=own)
+    settings = {**case.snapshot.settings, "net.ipv4.conf.all.rp_filter": everywhere}
+    found = judge(on_machine(case, settings=settings))
+    assert ("reverse-path-filter" in errors(found)) is bool(wrong)
+    assert ("source-unroutable" in errors(found)) is (max(everywhere, own) == 2)
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_kernel_that_runs_out_while_joining_is_a_limit(number: int) -> None:
+    refused = tuple(
+        Attempt(GROUP, index, number, "join: No buffer space available") for index in (1, ETH0)
+    )
+    assert errors(judge(observed(recorded("silent"), joins=refused))) == ["membership-limit"]
+
+
+def test_losses_of_a_program_with_another_port_are_a_warning() -> None:
+    loser = UdpSocket(4, "0.0.0.0", 9999, 1000, 77, 12)
+    found = judge(observed(recorded("healthy"), losses=(loser,)))
+    assert (errors(found), warnings(found)) == ([], ["receive-buffer-full"])
+    assert "user 1000 at 0.0.0.0:9999" in the("receive-buffer-full", found).summary
+
+
+def test_a_group_without_a_port_is_heard_wherever_it_is_seen() -> None:
+    seen = (Stream(GROUP, ETH0, "10.77.1.2", 6000, 1, 9),)
+    found = judge(observed(recorded("silent"), port=None, sightings=seen))
+    assert (errors(found), warnings(found)) == ([], [])
+    assert "port 6000" in the("datagrams-arrive", found).evidence[0]
+
+
+def test_without_a_port_and_without_a_capture_delivered_datagrams_are_not_called_silence() -> None:
+    counters = {"Ip.InReceives": 9, "Ip.InDelivers": 9, "IpExt.InMcastPkts": 9}
+    case = observed(recorded("silent"), port=None, counters=counters)
+    assert "nothing-sent" not in codes(judge(case))
+
+
+# --- Groups ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("group", "severity"),
+    [
+        ("232.1.2.3", "error"),  # without a source
+        ("ff3e::8000:1", "error"),
+        ("ff00::5", "error"),  # scope 0
+        ("ff0f::5", "warning"),  # scope F
+        ("225.1.2.3", "warning"),  # reserved
+        ("239.128.0.251", "warning"),  # the Ethernet address of 224.0.0.251
+        ("239.1.2.3", None),
+        ("233.252.0.1", None),
+        ("ff15::1", None),
+        ("224.0.0.251", None),
+    ],
+)
+def test_groups_are_judged_by_their_address(group: str, severity: str | None) -> None:
+    case = Case(replace(recorded("silent").question, groups=(group,)), recorded("silent").snapshot)
+    found = [f.severity for f in judge(case) if f.code == "group-reserved"]
+    assert found == ([] if severity is None else [severity])
+
+
+def test_a_source_makes_a_source_specific_group_good() -> None:
+    case = recorded("silent")
+    question = replace(case.question, groups=("232.1.2.3",), sources=("10.77.1.2",))
+    assert "group-reserved" not in codes(judge(Case(question, case.snapshot)))
+
+
+# --- Other systems --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_on_other_systems_what_cannot_be_seen_is_said_and_the_rest_judged(system: str) -> None:
+    link = Link("en0", 4, False, False, True, 1500, ("10.0.0.2/24",), ipv6="on")
+    question = replace(recorded("silent").question, port=None)
+    snapshot = replace(recorded("silent").snapshot, system=system, links=(link,), chains=None)
+    found = judge(Case(question, snapshot, Observation(1.0, 5000)))
+    assert errors(found) == ["interface-down"]
+    assert "on this system" in the("limited-view", found).summary
+
+
+# --- Counting -------------------------------------------------------------------------------------
+
+
+def grown(**counters: int) -> dict[str, int]:
+    return {name.replace("_", "."): count for name, count in counters.items()}
+
+
+def test_unicast_traffic_is_not_taken_for_losses() -> None:
+    losses = count_losses(
+        grown(Ip_InReceives=100, Ip_InDelivers=100, Tcp_InSegs=90, IpExt_InMcastPkts=10), 4
+    )
+    assert (losses.before_routing, losses.in_input) == (0, 0)
+
+
+def test_losses_in_input_are_seen_beside_tcp() -> None:
+    losses = count_losses(
+        grown(Ip_InReceives=100, Ip_InDelivers=90, Tcp_InSegs=90, IpExt_InMcastPkts=10), 4
+    )
+    assert (losses.before_routing, losses.in_input) == (0, 10)
+
+
+def test_fragments_are_not_losses() -> None:
+    losses = count_losses(
+        grown(
+            Ip_InReceives=10,
+            Ip_InDelivers=5,
+            Ip_ReasmReqds=10,
+            Ip_ReasmOKs=5,
+            IpExt_InMcastPkts=5,
+        ),
+        4,
+    )
+    assert (losses.before_routing, losses.in_input) == (0, 0)
+
+
+def test_forwarded_packets_are_not_losses() -> None:
+    losses = count_losses(grown(Ip_InReceives=10, Ip_ForwDatagrams=10), 4)
+    assert (losses.before_routing, losses.in_input) == (0, 0)
