@@ -47,14 +47,21 @@ async def memberships(
     """
     if sys.platform != "linux":
         raise NotSupportedError("only Linux tells which groups are joined")
-    rows = _read_rows(take_snapshot())
+    if not watch:
+        _list(take_snapshot(), json)
+        return 0
+    with MembershipWatch() as changes:
+        _list(changes.first, json, change=None)
+        await run_until_interrupted(partial(_follow, changes, json))
+    return 0
+
+
+def _list(snapshot: Snapshot, json: bool, **more: object) -> None:
+    rows = _read_rows(snapshot)
     if json:
-        write(to_json({**_as_json(row), **({"change": None} if watch else {})}) for row in rows)
+        write(to_json({**_as_json(row), **more}) for row in rows)
     else:
         write_table(_make_table(rows))
-    if watch:
-        await run_until_interrupted(partial(_watch, json))
-    return 0
 
 
 @dataclass(frozen=True)
@@ -129,25 +136,22 @@ def _show_sources(row: _Row) -> Iterator[str]:
     yield from (f"-{source}" for source in row.excluded)
 
 
-async def _watch(json: bool) -> None:
-    with MembershipWatch() as watch:
-        if not json:
-            how = (
-                ""
-                if watch.is_live
-                else " (this kernel does not announce joins: looking twice a second)"
-            )
-            tell(f"watching who joins and leaves{how}; Ctrl-C ends it")
-        async for is_joined, interface, group in watch.changes():
-            rows = [
-                row
-                for row in _read_rows(take_snapshot())
-                if (row.interface, row.group) == (interface, group)
-            ]
-            row = rows[0] if rows else _Row(interface, group, 0, (), (), ())
-            change = "joined" if is_joined else "left"
-            if json:
-                write([to_json({**_as_json(row), "change": change})])
-            else:
-                programs = f"  {'; '.join(row.programs)}" if row.programs else ""
-                write([f"{change:6}  {interface}  {group}{programs}"])
+async def _follow(watch: MembershipWatch, json: bool) -> None:
+    if not json:
+        how = (
+            "" if watch.is_live else " (looking twice a second, for this kernel announces nothing)"
+        )
+        tell(f"watching who joins and leaves{how}; Ctrl-C ends it")
+    async for is_joined, interface, group in watch.changes():
+        rows = (
+            row
+            for row in _read_rows(take_snapshot())
+            if (row.interface, row.group) == (interface, group)
+        )
+        row = next(rows, _Row(interface, group, 0, (), (), ()))
+        change = "joined" if is_joined else "left"
+        if json:
+            write([to_json({**_as_json(row), "change": change})])
+        else:
+            programs = f"  {'; '.join(row.programs)}" if row.programs else ""
+            write([f"{change:6}  {interface}  {group}{programs}"])

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import trio
 
+from .snapshot import take_snapshot
+
 _POLL_SECONDS: Final = 0.5
 
 
@@ -16,16 +18,18 @@ class MembershipWatch:
 
     Attributes:
       is_live: the kernel announces joins (Linux 6.15 and later do)
+      first: how it was at the beginning; the changes are those since
     """
 
     def __init__(self) -> None:
-        self._known: set[tuple[int, str]] = set()
-        self._names: dict[int, str] = {}
+        # In this order, so that nothing is missed between the two.
         self._announcements = _open_announcements()
         self.is_live = self._announcements is not None
+        self.first = take_snapshot()
+        self._known = {(row.interface, row.group) for row in self.first.joined}
+        self._names = {link.index: link.name for link in self.first.links}
 
     def __enter__(self) -> MembershipWatch:
-        self._known = self._look()
         return self
 
     def __exit__(self, *_: object) -> None:
