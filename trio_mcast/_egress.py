@@ -54,16 +54,16 @@ class Egress:
         self.group = group
         self.interface = interface
         self.socket: socket | None = None
-        self.figures = EgressFigures()
-        self.changed = trio.Event()
-        self.is_closed = False
-        self.is_absent = False
+        self.figures: EgressFigures = EgressFigures()
+        self.changed: trio.Event = trio.Event()
+        self.is_closed: bool = False
+        self.is_absent: bool = False
         self._make_plan = make_plan
         self._plan = make_plan(interface)
         self._refusal: OSError | None = None
         self._writing = trio.Lock()  # trio lets only one task wait for a socket
         assert self._plan.destination is not None
-        self.address = self._plan.destination
+        self.address: SocketAddress = self._plan.destination
 
     def open(self) -> None:
         """Open the socket.

@@ -91,7 +91,7 @@ class Exits:
     ) -> None:
         self.all: list[Egress] = []
         self.only: Egress | None = None
-        self.version = 0
+        self.version: int = 0
         self._group = group
         self._choice = choice
         self._make_plan = make_plan

@@ -33,8 +33,8 @@ class InterfaceFeed:
         self._is_closed = False
         self._watch = open_watch()
         try:
-            self.first_events = [] if self._watch is None else self._watch.look()
-            self.listing = list_interfaces()
+            self.first_events: list[Event] = [] if self._watch is None else self._watch.look()
+            self.listing: tuple[Interface, ...] = list_interfaces()
         except BaseException:
             self.close()
             raise
@@ -65,7 +65,7 @@ class InterfaceFeed:
         elif watch is None:
             await trio.sleep(_POLL_SECONDS)
         else:
-            await trio.lowlevel.wait_readable(watch.socket)
+            await watch.wait()
             if self._is_closed:  # after the wait had ended
                 raise trio.ClosedResourceError
             events += watch.read()
@@ -79,7 +79,7 @@ class InterfaceFeed:
 
     def close(self) -> None:
         if self._watch is not None and not self._is_closed:
-            trio.lowlevel.notify_closing(self._watch.socket)
+            self._watch.interrupt()
             self._watch.close()
         self._is_closed = True
 
@@ -111,7 +111,8 @@ async def watch_interfaces() -> AsyncIterator[trio.MemoryReceiveChannel[Interfac
     block, and the changes tell all that comes after. An interface that was deleted and created
     again is "removed" and "added", also when nothing about it is different.
 
-    Linux and macOS announce changes; elsewhere they are noticed within two seconds.
+    Linux, macOS and Windows announce changes; elsewhere, and where nobody may listen to the
+    announcements, they are noticed within two seconds.
     """
     feed = InterfaceFeed()
     send_channel, receive_channel = trio.open_memory_channel[InterfaceChange](float("inf"))

@@ -6,7 +6,9 @@ here are lists of any length, and cannot give up its oldest ones.
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
@@ -25,11 +27,11 @@ class Source(Protocol):
 
     is_led: bool
 
-    async def read_now(self) -> None:
-        """Put what there is, without waiting."""
+    def read(self) -> list[Datagram]:
+        """What there is, without waiting."""
 
-    async def lead(self) -> None:
-        """Wait until something may have been put."""
+    async def lead(self) -> list[Datagram]:
+        """Wait until there may be something, and return what there is."""
 
     def interrupt(self) -> None:
         """Have the task that leads look again."""
@@ -43,6 +45,7 @@ class Inbox:
 
     Attributes:
       source: if set, tasks that wait for datagrams do the waiting for sockets
+      count_lost: is told of what had to be given up for what such a task has read
       is_taker_coming: whether a task was woken to take, and has not yet
     """
 
@@ -54,7 +57,8 @@ class Inbox:
         self._takers = trio.lowlevel.ParkingLot()
         self._putters = trio.lowlevel.ParkingLot()
         self.source: Source | None = None
-        self.is_taker_coming = False
+        self.count_lost: Callable[[list[Datagram]], None] = list.clear
+        self.is_taker_coming: bool = False
         self._has_putters = False
         self._closed = False
         self._failure: BaseException | None = None
@@ -64,12 +68,13 @@ class Inbox:
 
     async def wait_for_room(self) -> None:
         """Return when a batch may be read and put. With "drop-oldest" that is always."""
-        while not self.has_room():
+        while self.room() <= 0:
             self._has_putters = True
             await self._putters.park()
 
-    def has_room(self) -> bool:
-        return not self._waits_when_full or len(self._datagrams) < self._max_buffered
+    def room(self) -> float:
+        """So many datagrams fit, and one batch more."""
+        return self._max_buffered - len(self._datagrams) if self._waits_when_full else math.inf
 
     def put(self, batch: list[Datagram]) -> list[Datagram]:
         """Add a batch and return what had to be given up for it."""
@@ -126,7 +131,7 @@ class Inbox:
     async def _wait_for_datagrams(self) -> None:
         source = self.source
         if source is not None:
-            await source.read_now()
+            self._take_in(source.read())
             if self._datagrams:
                 await trio.lowlevel.checkpoint()
         try:
@@ -135,12 +140,16 @@ class Inbox:
                 if source is None or source.is_led:
                     await self._takers.park()
                 else:
-                    await source.lead()
+                    self._take_in(await source.lead())
         finally:
             self.is_taker_coming = False
             if source is not None:
                 source.relieve()
         self._until_others_run = _DATAGRAMS_PER_TURN
+
+    def _take_in(self, batch: list[Datagram]) -> None:
+        if batch and (given_up := self.put(batch)):
+            self.count_lost(given_up)
 
     def _let_putters_in(self) -> None:
         """They look themselves whether there is room, when it is their turn."""

@@ -188,12 +188,13 @@ class Membership:
         self.group = subscription.group.address
         self.interface = interface
         self.filter = subscription.filter
-        self.is_absent = False
+        self.is_absent: bool = False
         self.error: OSError | None = None
         self._settings = settings
         self._open_ear = open_ear
         self._attend = attend
         self._ears: list[Ear] = []
+        self._has_retired = False  # is looked at for every read
         self._figures = Figures()  # of the kernel's drops, those at past sockets
         self._plans = self._make_plans(self.filter)
 
@@ -222,6 +223,9 @@ class Membership:
     @property
     def ears(self) -> tuple[Ear, ...]:
         return tuple(self._ears)
+
+    def retired_ears(self) -> list[Ear]:
+        return [ear for ear in self._ears if ear.is_retired] if self._has_retired else []
 
     def open(self) -> None:
         """Join, with new sockets. Those from before retire first.
@@ -330,12 +334,14 @@ class Membership:
         for ear in self.ears:
             if not ear.is_retired:
                 ear.retire()
+                self._has_retired = True
                 if not ear.may_have_unread():
                     self.discard(ear)
 
     def discard(self, ear: Ear) -> None:
         """Close a socket and keep its figures. Who waits for it gets a ClosedResourceError."""
         self._ears.remove(ear)
+        self._has_retired = any(other.is_retired for other in self._ears)
         self._figures.add(Figures(dropped_by_kernel=ear.drop_count()))
         ear.close()
 

@@ -11,8 +11,9 @@ takes over when the program is busy with what it got.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -21,9 +22,14 @@ import trio
 from ._membership import Membership, SocketEar
 from ._os.readiness import ReadinessSet
 from ._os.reading import DATAGRAMS_PER_READ
+from ._plan.datagram import Datagram
 
 # After so many datagrams it is other tasks' turn.
 _DATAGRAMS_PER_TURN: Final = 2 * DATAGRAMS_PER_READ
+
+# So long the background task leaves the sockets to a task of the program that took something and
+# may be back at once. Waking it each time would cost as much as the datagram does.
+_PATIENCE: Final = 0.001
 
 
 class Sink(Protocol):
@@ -32,8 +38,11 @@ class Sink(Protocol):
     async def wait_for_room(self) -> None:
         """Return when it is time to read."""
 
-    def has_room(self) -> bool:
-        """Whether it is time to read."""
+    def room(self) -> float:
+        """So many datagrams may be read, and one read's more."""
+
+    async def put(self, batch: list[Datagram]) -> None:
+        """Take a batch."""
 
     def is_relief_expected(self) -> bool:
         """Whether a task of the program was woken that will lead, or else call `relieve`."""
@@ -49,23 +58,23 @@ class Pump:
     def __init__(
         self,
         readiness: ReadinessSet,
-        read: Callable[[Membership, SocketEar], Awaitable[int]],
+        collect: Callable[[Membership, SocketEar], list[Datagram]],
         sink: Sink,
     ) -> None:
         """Watch nothing yet.
 
         Args:
           readiness: the set to watch by
-          read: reads a socket and passes on what it had; returns how many datagrams
-          sink: where that goes
+          collect: reads a socket
+          sink: where that goes when the background task has read it
         """
-        self.is_led = False
+        self.is_led: bool = False
         self._readiness = readiness
-        self._read = read
+        self._collect = collect
         self._sink = sink
         self._watched: dict[int, tuple[Membership, SocketEar]] = {}
         self._ready: deque[int] = deque()
-        self._resting = trio.lowlevel.ParkingLot()
+        self._rest: trio.CancelScope | None = None
         self._is_closed = False
 
     @contextmanager
@@ -90,50 +99,64 @@ class Pump:
         while not self._is_closed:
             await self._sink.wait_for_room()
             if self.is_led or self._sink.is_relief_expected():
-                await self._resting.park()
-            else:
-                await self.lead()
+                with trio.CancelScope() as self._rest:
+                    await trio.sleep_forever()
+                self._rest = None
+            elif batch := await self.lead():
+                await self._sink.put(batch)
 
     @trio.lowlevel.enable_ki_protection
-    async def lead(self) -> None:
+    async def lead(self) -> list[Datagram]:
         """Wait until some sockets are ready, and read them, or some of them."""
         self.is_led = True
         try:
             if self._ready:
                 await trio.lowlevel.checkpoint()
-            else:
+            elif not self._is_closed:
                 await trio.lowlevel.wait_readable(self._readiness)
         except trio.ClosedResourceError:
-            return
+            return []
         finally:
             self.is_led = False
-        await self.read_now()
+        return self.read()
 
     @trio.lowlevel.enable_ki_protection
-    async def read_now(self) -> None:
+    def read(self) -> list[Datagram]:
         """Read the sockets that are ready, or some of them, without waiting."""
-        if not self._ready and not self._is_closed:
-            self._ready.extend(self._readiness.ready())
-        read = 0
-        while self._ready and read < _DATAGRAMS_PER_TURN and self._sink.has_room():
+        found: list[Datagram] = []
+        limit = min(_DATAGRAMS_PER_TURN, self._sink.room())
+        while len(found) < limit:
+            if not self._ready:
+                if self._is_closed:
+                    break
+                self._ready.extend(self._readiness.ready())
+                if not self._ready:
+                    break
             descriptor = self._ready.popleft()
             entry = self._watched.get(descriptor)
-            if entry is not None and not entry[1].is_retired and not entry[1].is_closed:
-                count = await self._read(*entry)
-                read += count
-                if count >= DATAGRAMS_PER_READ:
-                    self._ready.append(descriptor)
+            if entry is None:
+                continue
+            batch = self._collect(*entry)
+            if len(batch) >= DATAGRAMS_PER_READ:
+                self._ready.append(descriptor)
+            if found:
+                found += batch
+            else:
+                found = batch
+        return found
 
     def interrupt(self) -> None:
         """Have whoever leads look again: datagrams came by another way, or none will."""
         self._readiness.wake()
 
     def relieve(self) -> None:
-        """A task of the program leads no longer."""
-        self._resting.unpark_all()
+        """A task of the program leads no longer; but it may be back at once."""
+        if self._rest is not None and self._rest.deadline == math.inf:
+            self._rest.deadline = trio.current_time() + _PATIENCE
 
     def close(self) -> None:
         self._is_closed = True
         trio.lowlevel.notify_closing(self._readiness)
         self._readiness.close()
-        self._resting.unpark_all()
+        if self._rest is not None:
+            self._rest.cancel()

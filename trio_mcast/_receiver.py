@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, get_args
 
@@ -114,11 +115,15 @@ class _InboxOutlet:
     async def wait_for_room(self) -> None:
         await self.inbox.wait_for_room()
 
-    def has_room(self) -> bool:
-        return self.inbox.has_room()
+    def room(self) -> float:
+        return self.inbox.room()
 
-    async def put(self, batch: list[Datagram]) -> list[Datagram]:
-        return self.inbox.put(batch)
+    async def put(self, batch: list[Datagram]) -> None:
+        if given_up := self.inbox.put(batch):
+            self.inbox.count_lost(given_up)
+
+    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
+        self.inbox.count_lost = count_lost
 
     def is_relief_expected(self) -> bool:
         return self.inbox.is_taker_coming
@@ -136,15 +141,16 @@ class _ChannelOutlet:
     def __init__(self, channel: trio.MemorySendChannel[list[Datagram]]) -> None:
         self._channel = channel
         self._held = 0
+        self._count_lost: Callable[[list[Datagram]], None] = list.clear
         self.is_over = trio.Event()
 
     async def wait_for_room(self) -> None:
         """It is the channel that makes `put` wait."""
 
-    def has_room(self) -> bool:
-        return True
+    def room(self) -> float:
+        return math.inf
 
-    async def put(self, batch: list[Datagram]) -> list[Datagram]:
+    async def put(self, batch: list[Datagram]) -> None:
         self._held += len(batch)
         try:
             await self._channel.send(batch)
@@ -152,13 +158,16 @@ class _ChannelOutlet:
             try:
                 self._channel.send_nowait(batch)
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                return batch
+                self._count_lost(batch)
+            raise
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.is_over.set()
-            return batch
+            self._count_lost(batch)
         finally:
             self._held -= len(batch)
-        return []
+
+    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
+        self._count_lost = count_lost
 
     def is_relief_expected(self) -> bool:
         return False

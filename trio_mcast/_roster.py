@@ -39,11 +39,14 @@ class Outlet(Protocol):
     async def wait_for_room(self) -> None:
         """Return when it is time to read the next batch."""
 
-    def has_room(self) -> bool:
-        """Whether it is time."""
+    def room(self) -> float:
+        """So many datagrams may be read, and one read's more."""
 
-    async def put(self, batch: list[Datagram]) -> list[Datagram]:
-        """Take a batch, and return the datagrams, of this or earlier ones, that are lost by it."""
+    async def put(self, batch: list[Datagram]) -> None:
+        """Take a batch."""
+
+    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
+        """Call this with the datagrams, of a batch or of earlier ones, that are lost by it."""
 
     def is_relief_expected(self) -> bool:
         """Whether a task of the program was woken that will see to the sockets itself."""
@@ -107,6 +110,7 @@ class Roster:
         self.events: Broadcast[MembershipStatus] = Broadcast()
         self._settings = settings
         self._outlet = outlet
+        outlet.report_losses(self._count_lost)
         self._host = host
         self._nursery: trio.Nursery | None = None
         self._feed: Feed | None = None
@@ -114,7 +118,7 @@ class Roster:
         self._departed: list[Membership] = []  # no longer listed, but still with something to read
         self._figures_of_the_past = Figures()
         self._own_addresses: frozenset[str] = frozenset()
-        self.is_closed = False
+        self.is_closed: bool = False
         self.pump: Pump | None = None
 
     # Opening and closing
@@ -125,7 +129,7 @@ class Roster:
             self._feed = self._host.open_feed()
         self.join(subscriptions)
         if (readiness := open_readiness_set()) is not None:
-            self.pump = Pump(readiness, self._read, self._outlet)
+            self.pump = Pump(readiness, self._collect, self._outlet)
 
     def attach(self, nursery: trio.Nursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
@@ -304,41 +308,35 @@ class Roster:
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
-            await self._read(membership, ear)
+            if batch := self._collect(membership, ear):
+                await self._outlet.put(batch)
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
 
-    async def _read(self, membership: Membership, ear: Ear) -> int:
-        """Read what is there, once, and pass it on. Returns how many datagrams it was."""
+    def _collect(self, membership: Membership, ear: Ear) -> list[Datagram]:
+        """Read what is there, once. What is left at sockets that were replaced comes first."""
         try:
-            batch = self._read_in_order(membership, ear)
+            for retired in membership.retired_ears():
+                batch = membership.read(retired, self._own_addresses)
+                if batch is not None:
+                    return batch
+                membership.discard(retired)
+            if ear.is_closed:
+                return []
+            return membership.read(ear, self._own_addresses) or []
         except OSError as error:
             self.events.publish(membership.status())
             self._give_up_if_deaf(error)
-            return 0
-        if batch:
-            self._count_lost(await self._outlet.put(batch), membership)
-        return len(batch)
-
-    def _read_in_order(self, membership: Membership, ear: Ear) -> list[Datagram]:
-        """Read a socket, but what is left at those that it has replaced comes first.
-
-        A socket that has retired is discarded when it is empty.
-        """
-        for retired in [ear for ear in membership.ears if ear.is_retired]:
-            batch = membership.read(retired, self._own_addresses)
-            if batch is not None:
-                return batch
-            membership.discard(retired)
-        if ear.is_closed:
             return []
-        return membership.read(ear, self._own_addresses) or []
 
-    def _count_lost(self, lost: list[Datagram], reader: Membership) -> None:
+    def _count_lost(self, lost: list[Datagram]) -> None:
         for datagram in lost:
-            key = (datagram.group, datagram.interface.index)
-            self.memberships.get(key, reader).count_lost()
+            membership = self.memberships.get((datagram.group, datagram.interface.index))
+            if membership is None:  # it was left meanwhile
+                self._figures_of_the_past.dropped_by_overflow += 1
+            else:
+                membership.count_lost()
 
     def _give_up_if_deaf(self, error: OSError) -> None:
         if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
