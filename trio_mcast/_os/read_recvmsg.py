@@ -1,20 +1,22 @@
-"""Reads with what Python's `socket` module has: the way on macOS, and the fall-back elsewhere."""
+"""Reads one datagram at a time: the way on macOS and Windows, and the fall-back on Linux."""
 
 from __future__ import annotations
 
 import socket
 import sys
-from typing import Final
+from typing import Final, TypeAlias
 
 from .._errors import NotSupportedError
-from .._plan.datagram import Datagram
-from .._plan.packet_info import AncillaryData, read_ancillary_untrusted
+from .._plan.datagram import Datagram, SocketAddress
+from .._plan.packet_info import AncillaryData, ControlMessage, read_ancillary_untrusted
 from .._plan.platforms import Platform
+from . import winsock
 from .reading import DATAGRAMS_PER_READ, Batch, Origin
 
 _LARGEST_DATAGRAM: Final = 1 << 16
 _CONTROL_SIZE: Final = 256
-_NOTHING_KNOWN: Final = AncillaryData()
+
+Message: TypeAlias = tuple[int, list[ControlMessage], int, SocketAddress]
 
 
 class PortableReader:
@@ -37,9 +39,9 @@ class PortableReader:
                 found = read_one(sock, origin)
             except (BlockingIOError, InterruptedError):
                 break
-            except ConnectionResetError:  # Windows: an answer of ours met a closed port
-                continue
-            except OSError:
+            except OSError as error:
+                if winsock.is_reset(error):
+                    continue
                 if not datagrams:
                     raise
                 break  # what was read goes first; the error will come again if it is real
@@ -52,9 +54,10 @@ class PortableReader:
         return [Datagram(data, source, origin.group, origin.port, origin.interface)]
 
     def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> list[Datagram]:
-        if sys.platform == "win32":
-            raise NotSupportedError("Python has no recvmsg on Windows")
-        length, items, flags, source = sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
+        message = self._receive_message(sock)
+        if message is None:
+            return self._read_plain(sock, origin)
+        length, items, flags, source = message
         found = read_ancillary_untrusted(self._platform, items)
         if _is_stray(found, origin):
             return []
@@ -73,6 +76,15 @@ class PortableReader:
             )
             for start in range(0, length or 1, segment)
         ]
+
+    def _receive_message(self, sock: socket.socket) -> Message | None:
+        """A datagram with all that came with it: length, control messages, flags, source.
+
+        None where that cannot be had.
+        """
+        if sys.platform == "win32":
+            raise NotSupportedError("Python has no recvmsg on Windows")
+        return sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
 
 
 def _is_stray(found: AncillaryData, origin: Origin) -> bool:

@@ -76,6 +76,10 @@ def _make_reader() -> Reader:
 
         if read_recvmmsg.IS_AVAILABLE:
             return read_recvmmsg.RecvmmsgReader(current_platform())
+    if sys.platform == "win32":
+        from .read_wsarecvmsg import WinsockReader
+
+        return WinsockReader(current_platform())
     from .read_recvmsg import PortableReader
 
     return PortableReader(current_platform())

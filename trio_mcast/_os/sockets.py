@@ -13,6 +13,7 @@ from .._plan.options import FALLBACK_ERRORS, SocketOption
 from .._plan.plan import SocketPlan
 from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
 from .._plan.remedies import add_remedy
+from . import winsock
 
 _SO_MEMINFO: Final = 55  # linux asm-generic/socket.h
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, linux/sock_diag.h: of nine u32
@@ -21,6 +22,11 @@ _MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
 # On Windows these are the numbers of Winsock, and `OSError.errno` has them (errnomodule.c).
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Errors of a host that has run out of something: the next attempt would only fail likewise."""
+
+# Seen on macOS by others: OpenJDK and swift-nio met the first (a queue of IGMP is full for a
+# moment), libuv the second (macOS 13 and later). The next attempt has succeeded.
+_SPURIOUS_REFUSALS: Final = {errno.ENOMEM, errno.ENOEXEC}
+_JOINS_TO_TRY: Final = 3
 
 
 def current_platform() -> Platform:
@@ -47,6 +53,8 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
     try:
         sock = socket.socket(plan.family, socket.SOCK_DGRAM)
         sock.setblocking(False)
+        if sys.platform == "win32":
+            winsock.silence_resets(sock)
         for option in plan.before_bind:
             step = option.label
             set_option(sock, option)
@@ -55,7 +63,7 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
             _bind(sock, plan)
         for option in plan.after_bind:
             step = option.label
-            set_option(sock, option)
+            _join(sock, option)
     except BaseException as error:
         if sock is not None:
             sock.close()
@@ -104,6 +112,18 @@ def may_have_unread(sock: socket.socket) -> bool:
         return True
     queued = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4)  # SK_MEMINFO_RMEM_ALLOC
     return any(queued)
+
+
+def _join(sock: socket.socket, option: SocketOption) -> None:
+    """Set an option that joins, or joins a source. macOS refuses that for no reason at times."""
+    for _ in range(_JOINS_TO_TRY if sys.platform == "darwin" else 0):
+        try:
+            set_option(sock, option)
+            return
+        except OSError as error:
+            if error.errno not in _SPURIOUS_REFUSALS:
+                raise
+    set_option(sock, option)
 
 
 def read_drop_count(sock: socket.socket) -> int | None:

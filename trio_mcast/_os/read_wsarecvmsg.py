@@ -1,0 +1,95 @@
+"""Reads on Windows, where Python has no `recvmsg`: Winsock's own WSARecvMsg by way of ctypes.
+
+Only that tells where a datagram was sent to and by which interface it came. It must, because a
+socket there cannot be bound to a group: bound to the wildcard, it may get what is for others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import sys
+from typing import Final
+
+from .._plan.datagram import SocketAddress
+from .._plan.packet_info import read_control_buffer_untrusted
+from .._plan.platforms import Platform
+from . import winsock
+from .read_recvmsg import Message, PortableReader
+from .winsock import WSABUF, WSAMSG, WSARecvMsg
+
+_NAME_SIZE: Final = 28  # struct sockaddr_in6
+_CONTROL_SIZE: Final = 256
+_KNOWN_SOURCES_LIMIT: Final = 1024
+_WSAEMSGSIZE: Final = 10040
+
+
+class WinsockReader(PortableReader):
+    """Reads one datagram for each system call, which leaves no stray unnoticed.
+
+    Where the system does not have the function (some network filters of third parties take it
+    away), datagrams are read without what it tells: strays then come through, and what was asked
+    for with ``packet_info`` is None.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        super().__init__(platform)
+        self._functions: dict[int, WSARecvMsg | None] = {}
+        self._name = ctypes.create_string_buffer(_NAME_SIZE)
+        self._control = ctypes.create_string_buffer(_CONTROL_SIZE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._payload = WSABUF(len(self._buffer), address)
+        self._message = WSAMSG(
+            name=ctypes.addressof(self._name),
+            lpBuffers=ctypes.addressof(self._payload),
+            dwBufferCount=1,
+            Control=WSABUF(_CONTROL_SIZE, ctypes.addressof(self._control)),
+        )
+        self._sources: dict[bytes, SocketAddress] = {}
+
+    def _receive_message(self, sock: socket.socket) -> Message | None:
+        function = self._find_function(sock.family)
+        if function is None:
+            return None
+        message = self._message
+        message.namelen = _NAME_SIZE
+        message.Control.len = _CONTROL_SIZE  # it was overwritten with what was filled
+        message.dwFlags = 0
+        length, error = function(sock.fileno(), message)
+        if error and error != _WSAEMSGSIZE:  # that one came all the same, but cut
+            raise winsock.make_error(error)
+        filled = self._control.raw[: message.Control.len]
+        items = read_control_buffer_untrusted(self._platform, filled)
+        flags = socket.MSG_TRUNC if error else 0
+        return length, items, flags, self._read_source(message.namelen)
+
+    def _find_function(self, family: int) -> WSARecvMsg | None:
+        try:
+            return self._functions[family]
+        except KeyError:
+            pass
+        try:
+            function = winsock.load_wsarecvmsg(family)
+        except OSError:
+            function = None
+        self._functions[family] = function
+        return function
+
+    def _read_source(self, size: int) -> SocketAddress:
+        name = self._name.raw[:size]
+        source = self._sources.get(name)
+        if source is None:
+            if len(self._sources) >= _KNOWN_SOURCES_LIMIT:
+                self._sources.clear()
+            source = self._sources[name] = _decode_source(name)
+        return source
+
+
+def _decode_source(name: bytes) -> SocketAddress:
+    """struct sockaddr_in or sockaddr_in6, as the `socket` module writes it."""
+    port = int.from_bytes(name[2:4], "big")
+    if len(name) < _NAME_SIZE:
+        return (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
+    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
+    flow = int.from_bytes(name[4:8], "big")
+    return (host, port, flow, int.from_bytes(name[24:28], sys.byteorder))
