@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import sys
 from ipaddress import ip_address
-from socket import socket
 from typing import Protocol
 
 from .._plan.follow import Event
 
 
 class ChangeWatch(Protocol):
-    """Announcements of changes, to be waited for by waiting for its socket to be readable."""
+    """Announcements of changes."""
 
-    socket: socket
     is_complete: bool
     """Whether everything that matters is announced. If not, compare listings as well."""
+
+    async def wait(self) -> None:
+        """Return when something was announced since the last `read`, or might have been.
+
+        Raises:
+          trio.ClosedResourceError: the watch was closed
+          OSError: nothing is known of what is announced, for now
+        """
 
     def look(self) -> list[Event]:
         """How every interface is now, as if it were announced."""
 
     def read(self) -> list[Event]:
         """What was announced since the last call, in order. It does not wait."""
+
+    def interrupt(self) -> None:
+        """Before closing: whoever waits gets a ClosedResourceError."""
 
     def close(self) -> None: ...
 
@@ -37,6 +46,10 @@ def open_watch() -> ChangeWatch | None:
             from .watch_route import RouteSocketWatch
 
             return RouteSocketWatch()
+        if sys.platform == "win32":
+            from .watch_windows import AddressListWatch
+
+            return AddressListWatch()
     except OSError:  # a sandbox without AF_NETLINK or AF_ROUTE, or no descriptor left
         pass
     return None

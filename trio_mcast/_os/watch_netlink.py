@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .._plan.follow import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
 from . import netlink
 
@@ -49,6 +51,10 @@ class NetlinkWatch:
         """How every interface is now, as if it were announced."""
         return [_link_seen(link) for link in netlink.list_links()]
 
+    async def wait(self) -> None:
+        """Return when something was announced."""
+        await trio.lowlevel.wait_readable(self.socket)
+
     def read(self) -> list[Event]:
         """What was announced since the last call, in order."""
         events: list[Event] = []
@@ -63,6 +69,10 @@ class NetlinkWatch:
                 events.append(EventsLost())
             else:
                 events += _read_events(data)
+
+    def interrupt(self) -> None:
+        """Before closing: whoever waits gets a ClosedResourceError."""
+        trio.lowlevel.notify_closing(self.socket)
 
     def close(self) -> None:
         self.socket.close()

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .._plan.follow import Event, EventsLost, LinkSeen
 
 assert not TYPE_CHECKING or sys.platform == "darwin"
@@ -37,6 +39,10 @@ class RouteSocketWatch:
         """How every interface is now: nothing that a listing would not tell."""
         return []
 
+    async def wait(self) -> None:
+        """Return when something was announced."""
+        await trio.lowlevel.wait_readable(self.socket)
+
     def read(self) -> list[Event]:
         """What was announced since the last call, in order."""
         events: list[Event] = []
@@ -51,6 +57,10 @@ class RouteSocketWatch:
                 events.append(EventsLost())
             else:
                 events += read_messages_untrusted(data)
+
+    def interrupt(self) -> None:
+        """Before closing: whoever waits gets a ClosedResourceError."""
+        trio.lowlevel.notify_closing(self.socket)
 
     def close(self) -> None:
         self.socket.close()

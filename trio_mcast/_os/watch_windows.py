@@ -1,0 +1,92 @@
+"""Announcements of changes on Windows: SIO_ADDRESS_LIST_CHANGE, by trio's completion port."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .._plan.follow import Event
+from . import winsock
+
+assert not TYPE_CHECKING or sys.platform == "win32"
+
+_POLL_SECONDS: Final = 2.0
+
+
+class AddressListWatch:
+    """A request to Winsock for each IP version that completes when its addresses change.
+
+    That is when an interface comes, goes, or gets or loses an address; Windows takes the addresses
+    from one that loses its carrier. A request tells of one change, so the next is made before
+    anybody looks at what has changed: nothing that comes after the look is missed.
+    """
+
+    is_complete = False
+
+    def __init__(self) -> None:
+        self._changed = trio.Event()
+        self._is_closed = False
+        self._sockets: list[socket.socket] = []
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                try:
+                    sock = socket.socket(family, socket.SOCK_DGRAM)
+                except OSError:  # a host without IPv6, say
+                    continue
+                self._sockets.append(sock)
+                sock.setblocking(False)  # the request waits on a blocking socket
+                trio.lowlevel.register_with_iocp(sock.fileno())
+        except BaseException:
+            self.close()
+            raise
+        # System tasks, since the requests are pending while nobody waits for changes. A request
+        # that completes must have a task that waits for it: trio takes anything else for a bug.
+        for sock in self._sockets:
+            trio.lowlevel.spawn_system_task(self._follow, sock, name="trio_mcast: watch addresses")
+
+    def look(self) -> list[Event]:
+        """How every interface is now: nothing that a listing would not tell."""
+        return []
+
+    async def wait(self) -> None:
+        """Return when something has changed, or might have."""
+        await self._changed.wait()
+        if self._is_closed:
+            raise trio.ClosedResourceError("the watch was closed")
+
+    def read(self) -> list[Event]:
+        """Only that there was something, which a comparison of listings finds."""
+        if not self._is_closed:
+            self._changed = trio.Event()
+        return []
+
+    def interrupt(self) -> None:
+        """Before closing: whoever waits gets a ClosedResourceError."""
+        self._is_closed = True
+        self._changed.set()
+
+    def close(self) -> None:
+        self.interrupt()
+        for sock in self._sockets:
+            sock.close()
+
+    async def _follow(self, sock: socket.socket) -> None:
+        """The task of one IP version. It must not raise."""
+        while not self._is_closed:
+            overlapped = winsock.OVERLAPPED()
+            try:
+                winsock.control_overlapped(sock, winsock.SIO_ADDRESS_LIST_CHANGE, overlapped)
+                # The first time too, for what has changed before there was a request.
+                self._changed.set()
+                await trio.lowlevel.wait_overlapped(sock.fileno(), ctypes.addressof(overlapped))
+            except trio.ClosedResourceError:
+                return
+            except OSError:
+                if self._is_closed:
+                    return
+                self._changed.set()
+                await trio.sleep(_POLL_SECONDS)
