@@ -690,6 +690,79 @@ def ask_for_members(card: Card) -> None:
     )
 
 
+@pytest.mark.parametrize("routable", [True, False])
+def test_a_querier_whose_queries_are_dropped_is_found(
+    network: Network, udp_port: int, routable: bool
+) -> None:
+    here, there = network.pair()
+    here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 1)
+    source = there.ipv4 if routable else FAR_AWAY
+    if not routable:
+        give_source(there, source)
+    with sending(Querier(there, source), there.talker(GROUP4, udp_port)):  # type: ignore[arg-type]
+        found = consult(here.host, "root", GROUP4, port=udp_port)
+    assert errors(found) == ([] if routable else ["source-unroutable"])
+    assert "datagrams-arrive" in codes(found)
+    assert "no-querier" not in codes(found)
+
+
+class Querier:
+    """Asks who has joined what, of IPv4 (RFC 3376 s4.1)."""
+
+    def __init__(self, card: Card, source: str) -> None:
+        self._socket = card.host.call(
+            socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP
+        )
+        card.host.network.sockets.append(self._socket)
+        index = struct.pack("=4s4si", bytes(4), bytes(4), card.index)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, index)
+        self._socket.bind((source, 0))
+
+    def send(self, _: bytes) -> None:
+        query = struct.pack("!BBH4sBBH", 0x11, 100, 0, bytes(4), 0, 125, 0)
+        total = sum(struct.unpack("!6H", query))
+        checksum = ~(total + (total >> 16)) & 0xFFFF
+        self._socket.sendto(query[:2] + struct.pack("!H", checksum) + query[4:], ("224.0.0.1", 0))
+
+
+@pytest.mark.parametrize(
+    ("group", "named"), [("232.1.2.3", "10.77.1.9"), ("ff3e::4d43:1", "fd77:0:0:1::9")]
+)
+def test_a_source_specific_group_sent_by_another_than_named_is_found(
+    network: Network, udp_port: int, group: str, named: str
+) -> None:
+    here, there = network.pair()
+    with sending(there.talker(group, udp_port)):
+        found = consult(here.host, "root", group, port=udp_port, source=named)
+        assert errors(found) == ["source-filtered"]
+        true = there.ipv4 if group.startswith("232") else there.ipv6
+        found = consult(here.host, "root", group, port=udp_port, source=true)
+    assert (errors(found), warnings(found)) == ([], [])
+
+
+def test_without_privilege_or_a_name_a_loss_before_the_routes_is_a_guess_that_says_so(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    give_source(there, here.ipv4)
+    with sending(there.talker(GROUP4, udp_port, source=here.ipv4)):
+        found = consult(here.host, "ordinary", GROUP4, port=udp_port)
+    assert (errors(found), warnings(found)) == ([], ["firewall-drop"])
+    assert "--source" in " ".join(the("firewall-drop", found).evidence)
+
+
+def test_a_group_without_a_port_is_looked_for_at_every_port(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    with sending(there.talker(GROUP4, udp_port)):
+        found = consult(here.host, "root", GROUP4)
+        assert (errors(found), warnings(found)) == ([], [])
+        assert f"port {udp_port}" in the("datagrams-arrive", found).evidence[0]
+        found = consult(here.host, "ordinary", GROUP4)
+        assert (errors(found), warnings(found)) == ([], ["port-mismatch"])
+
+
 # --- Two at once ----------------------------------------------------------------------------------
 
 

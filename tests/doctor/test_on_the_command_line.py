@@ -166,3 +166,24 @@ def test_joins_as_json_say_what_changed(network: Network) -> None:
     (row,) = (row for row in rows if row["change"] == "joined")
     assert (row["interface"], row["group"]) == ("eth0", GROUP4)
     assert {row["change"] for row in rows} == {None, "joined"}
+
+
+def test_where_the_kernel_announces_nothing_joins_are_noticed_by_looking(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trio_mcast._doctor.changes import MembershipWatch
+    from trio_mcast._os import watch_groups
+
+    def refuse() -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(watch_groups, "GroupWatch", refuse)
+    here, _ = network.pair()
+
+    async def main() -> tuple[bool, str, str]:
+        with MembershipWatch() as watch:
+            assert not watch.is_live
+            here.listener(GROUP4, 5000)
+            return await anext(watch.changes())
+
+    assert here.host.run(main) == (True, "eth0", GROUP4)
