@@ -180,10 +180,10 @@ def test_where_the_kernel_announces_nothing_joins_are_noticed_by_looking(
     monkeypatch.setattr(watch_groups, "GroupWatch", refuse)
     here, _ = network.pair()
 
-    async def main() -> tuple[bool, str, str]:
+    async def main() -> object:
         with MembershipWatch() as watch:
             assert not watch.is_live
             here.listener(GROUP4, 5000)
-            return await anext(watch.changes())
+            return await watch.wait()
 
-    assert here.host.run(main) == (True, "eth0", GROUP4)
+    assert here.host.run(main) == [("joined", "eth0", GROUP4)]

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trio_mcast import NotSupportedError
-from trio_mcast._doctor.changes import MembershipWatch
+from trio_mcast._doctor.changes import Change, MembershipWatch
 from trio_mcast._doctor.evidence import Snapshot
 from trio_mcast._doctor.snapshot import take_snapshot
 
@@ -142,16 +142,20 @@ async def _follow(watch: MembershipWatch, json: bool) -> None:
             "" if watch.is_live else " (looking twice a second, for this kernel announces nothing)"
         )
         tell(f"watching who joins and leaves{how}; Ctrl-C ends it")
-    async for is_joined, interface, group in watch.changes():
-        rows = (
-            row
-            for row in _read_rows(take_snapshot())
-            if (row.interface, row.group) == (interface, group)
-        )
-        row = next(rows, _Row(interface, group, 0, (), (), ()))
-        change = "joined" if is_joined else "left"
-        if json:
-            write([to_json({**_as_json(row), "change": change})])
-        else:
-            programs = f"  {'; '.join(row.programs)}" if row.programs else ""
-            write([f"{change:6}  {interface}  {group}{programs}"])
+    while True:
+        for change in await watch.wait():
+            _tell_change(change, json)
+
+
+def _tell_change(change: Change, json: bool) -> None:
+    rows = (
+        row
+        for row in _read_rows(take_snapshot())
+        if (row.interface, row.group) == (change.interface, change.group)
+    )
+    row = next(rows, _Row(change.interface, change.group, 0, (), (), ()))
+    if json:
+        write([to_json({**_as_json(row), "change": change.kind})])
+    else:
+        programs = f"  {'; '.join(row.programs)}" if row.programs else ""
+        write([f"{change.kind:6}  {row.interface}  {row.group}{programs}"])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import trio
 
 from .snapshot import take_snapshot
 
 _POLL_SECONDS: Final = 0.5
+
+
+class Change(NamedTuple):
+    kind: Literal["joined", "left"]
+    interface: str
+    group: str
 
 
 class MembershipWatch:
@@ -36,8 +41,8 @@ class MembershipWatch:
         if self._announcements is not None:
             self._announcements.close()
 
-    async def changes(self) -> AsyncIterator[tuple[bool, str, str]]:
-        """Whether joined (or left), the interface's name, the group."""
+    async def wait(self) -> list[Change]:
+        """Return who has joined or left, as soon as somebody has."""
         while True:
             if self._announcements is None:
                 await trio.sleep(_POLL_SECONDS)
@@ -47,10 +52,12 @@ class MembershipWatch:
             # What was announced may be over already, and lost is what came too fast: so the table
             # is what counts, and the announcement tells when to look.
             before, self._known = self._known, self._look()
-            for index, group in sorted(before - self._known):
-                yield False, self._name(index), group
-            for index, group in sorted(self._known - before):
-                yield True, self._name(index), group
+            gone, new = sorted(before - self._known), sorted(self._known - before)
+            if gone or new:
+                return [
+                    *(Change("left", self._name(index), group) for index, group in gone),
+                    *(Change("joined", self._name(index), group) for index, group in new),
+                ]
 
     def _look(self) -> set[tuple[int, str]]:
         if sys.platform != "linux":
