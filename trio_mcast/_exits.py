@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import trio
 
@@ -20,6 +21,8 @@ from ._plan.follow import Event, EventsLost, LinkGone
 from ._plan.interfaces import ByName, Interface, Selector, find, require, select
 from ._plan.plan import SocketPlan
 from ._plan.remedies import add_remedy
+
+SendTo: TypeAlias = Callable[[bytes | bytearray | memoryview, SocketAddress], int]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Exits:
 
     Attributes:
       all: one for each interface, in the order of the choice
-      only: the one, if there is just one
+      direct: if there is just one, how to send by it in the usual case
       version: changes when they do
     """
 
@@ -90,7 +93,7 @@ class Exits:
         feed: InterfaceFeed,
     ) -> None:
         self.all: list[Egress] = []
-        self.only: Egress | None = None
+        self.direct: tuple[SendTo, SocketAddress] | None = None
         self.version: int = 0
         self._group = group
         self._choice = choice
@@ -160,7 +163,9 @@ class Exits:
         self._note_change()
 
     def _note_change(self) -> None:
-        self.only = self.all[0] if len(self.all) == 1 else None
+        self.direct = None
+        if len(self.all) == 1 and self.all[0].socket is not None:
+            self.direct = (self.all[0].socket.sendto, self.all[0].address)
         self.version += 1
 
     # Following

@@ -9,6 +9,7 @@ from itertools import groupby, islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
 
 from ._egress import Egress
 from ._errors import AddressError, SendError
@@ -76,6 +77,8 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         self._exits = exits
         self._group = group
         self._until_others_run = _SENDS_PER_TURN
+        self._datagrams_sent = 0  # directly; the rest is counted where it leaves
+        self._bytes_sent = 0
         self._addresses: dict[tuple[Any, ...], _Destination] = {}
         self._addresses_made_for = exits.version
 
@@ -96,15 +99,16 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         """
         self._until_others_run -= 1
         if self._until_others_run:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
         else:
             self._until_others_run = _SENDS_PER_TURN
             await trio.lowlevel.checkpoint()
-        egress = self._exits.only
-        if egress is not None and egress.socket is not None:  # the usual case, with less effort
+        direct = self._exits.direct
+        if direct is not None:
+            sendto, address = direct
             try:
-                egress.figures.bytes_sent += egress.socket.sendto(value, egress.address)
-                egress.figures.datagrams_sent += 1
+                self._bytes_sent += sendto(value, address)
+                self._datagrams_sent += 1
                 return
             except OSError:  # whatever it is, the way for all cases knows
                 pass
@@ -267,7 +271,12 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
     def statistics(self) -> SenderStatistics:
         """What was sent since the sender was opened."""
         self._exits.require_open()
-        return SenderStatistics(**vars(self._exits.figures()))
+        figures = self._exits.figures()
+        return SenderStatistics(
+            datagrams_sent=self._datagrams_sent + figures.datagrams_sent,
+            bytes_sent=self._bytes_sent + figures.bytes_sent,
+            send_errors=figures.send_errors,
+        )
 
     async def aclose(self) -> None:
         """Close. Leaving the ``async with`` block of `open_sender` does the same."""
