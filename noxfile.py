@@ -65,6 +65,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; `nox -s bench -- --quick` takes about a minute, `-- --list` lists them."""
+    session.install("-e", ".", "multicast_expert", "uvloop", "anyio")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel works from an empty directory, without the checkout and without the extra."""
     session.install("build")
