@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, ParamSpec, Protocol
 
@@ -247,7 +248,9 @@ class Roster:
         if not meant.is_named:
             for subscription in self._subscriptions:
                 if subscription.group.address == group.address:
-                    subscription.filter = change(subscription.filter)
+                    # Interfaces that turn up later get it, unless they were to have another one.
+                    with suppress(MulticastError):
+                        subscription.filter = change(subscription.filter)
         for membership, _old, _new in wanted:
             self.events.publish(membership.status())
 

@@ -508,3 +508,20 @@ def test_what_is_left_behind_unwanted_datagrams_survives_a_change_of_the_filter(
             assert [d.data for d in await everything(receiver)] == [b"wanted"]
 
     here.host.run(main)
+
+
+def test_a_change_everywhere_holds_also_where_interfaces_had_been_told_one_by_one(
+    network: Network, udp_port: int
+) -> None:
+    here, _there = network.pair()
+    network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
+    one, two = some_sources("233.252.0.1", 2)
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver("233.252.0.1", port=udp_port, sources=one) as receiver:
+            for name in ("eth0", "eth1"):
+                receiver.add_source("233.252.0.1", two, interfaces=name)
+            receiver.remove_source("233.252.0.1", two)
+            assert [m.sources for m in receiver.memberships()] == [(ip_address(one),)] * 2
+
+    here.host.run(main)
