@@ -763,6 +763,21 @@ def test_a_group_without_a_port_is_looked_for_at_every_port(
         assert (errors(found), warnings(found)) == ([], ["port-mismatch"])
 
 
+def test_what_other_groups_lose_is_not_taken_for_the_reason_by_root(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    give_source(there, FAR_AWAY)
+    here.listener("233.252.0.9", udp_port)
+    here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
+    with sending(
+        there.talker("233.252.0.9", udp_port, source=FAR_AWAY),  # filtered
+        there.talker("233.252.0.10", udp_port),  # joined by nobody
+    ):
+        found = consult(here.host, "root", GROUP4, port=udp_port)
+    assert (errors(found), warnings(found)) == ([], ["nothing-sent"])
+
+
 # --- Two at once ----------------------------------------------------------------------------------
 
 

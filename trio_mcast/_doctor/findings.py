@@ -246,14 +246,27 @@ def _silent(case: Case) -> list[str]:
     observation = case.observation
     if observation is None:
         return []
-    streams = (*observation.arrivals, *(observation.sightings or ()))
-    seen = {stream.group for stream in streams}
+    arrived = {stream.group for stream in observation.arrivals}
+    silent = [g for g in _unheard(case) if g not in arrived and g not in _maybe_lost(case)]
+    return [g for g in silent if observation.port is not None or not _has_come(observation, g)]
+
+
+def _maybe_lost(case: Case, version: int | None = None) -> list[str]:
+    """The groups that were not heard, and of which datagrams may have come in and been lost.
+
+    A capture knows. The counters are the whole host's: other groups make them grow as well.
+    """
+    observation = case.observation
+    if observation is None:
+        return []
+    unheard = _unheard(case, version)
+    if observation.sightings is not None:
+        seen = {stream.group for stream in observation.sightings}
+        return [group for group in unheard if group in seen]
     return [
         group
-        for group in _unheard(case)
-        if group not in seen
-        and not count_losses(observation.counters, ip_address(group).version).is_suspicious(_ENOUGH)
-        and not (observation.port is None and _has_come(observation, group))
+        for group in unheard
+        if count_losses(observation.counters, ip_address(group).version).is_suspicious(_ENOUGH)
     ]
 
 
@@ -708,7 +721,7 @@ def _blamed_by_counter(case: Case) -> Link | None:
     observation = case.observation
     if (
         observation is None
-        or not _unheard(case, 4)
+        or not _maybe_lost(case, 4)
         or observation.counters.get("TcpExt.IPReversePathFilter", 0) < _ENOUGH
         or any(_filter_in_force(case, link) for _, link in _refused_routes(case))
     ):
@@ -878,7 +891,7 @@ def _find_checksums(case: Case) -> Iterator[Finding]:
         if bad := counters.get(name, 0):
             yield _finding(
                 "checksum-errors",
-                "error" if _unheard(case, version) else "warning",
+                "error" if _maybe_lost(case, version) else "warning",
                 f"{bad} datagrams had a wrong checksum, and were dropped",
                 [f"{name.replace('.', ' ')} grew by {bad}"],
             )
