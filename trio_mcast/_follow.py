@@ -33,8 +33,8 @@ class InterfaceFeed:
         self._is_closed = False
         self._watch = open_watch()
         try:
-            self.first_events = [] if self._watch is None else self._watch.look()
-            self.listing = list_interfaces()
+            self.first_events: list[Event] = [] if self._watch is None else self._watch.look()
+            self.listing: tuple[Interface, ...] = list_interfaces()
         except BaseException:
             self.close()
             raise
