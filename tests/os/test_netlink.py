@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import json
 import shutil
@@ -39,21 +38,24 @@ from trio_mcast._plan.options import pack_name
 # What Linux 6.18 announced when veth1 (index 7) and its peer veth2 (8) were made and switched on,
 # veth1 got an IPv4 address, then an MTU too small for IPv6, and was deleted.
 RECORDED = zlib.decompress(
-    base64.b85decode(
-        "c-rlo&1w@-"
-        "6vzMfP9~YeYE!8w3VxvYfs3}Wh}2pWt6R~PUAizu5L$(_8#l9b;iBLR6l!o&e1_oK2k62F5Erg2xH027"
-        "cP?}?%tVv6X)>G>(lht#%$=EYf9Lcv*>Qm~qN3o@Urm((NeK?t>y4Kcs`GFh-yOiE5gM!~%m^2YMtjKN"
-        "o6EX_ho*dsY_L9O+s|8l&*}@tj)&{E-wk{IIjiqmUA6iyeg_58^S1v3Yv-"
-        "b!&m~*FOubo8+48h0=gq8GKeF?_W^{>KKQHfo_|)KIZLXW`f5mBJMP8tA=;s*2O}eMr9G7ttMY^x-JK-"
-        "~MO?{E>{>tj=Yd)TK&f-1we`lUf)B`)ei0J)FnI1X&a9r5_rY_Mu!!u3NeAx$P-"
-        "+EZ8hGTx&Yh!O@KabCoy=HTK&%Qrbg#T25i%WWMokhny|B*gdl`wCW(w=mG{GYeGwj0TXim#RDAMZD-"
-        "99)G+FEUR)-tTIgOc?1JA_G@&;-BMlSnzYG`8x?*FC=h%CgWUR-"
-        ")e3=`yyOFOs;z)%Jq*;;krmRxbBogUr6J+BU~4*_rdis!}T|7^|iWiUAQh>A0XE~!*$ic^~#8FU0JSc%"
-        "XKCDFhj%j!iaKR_F+V_!u7?nvdl~7dS19LT+c4oec`%rJ&XG=ajwr~oa?d=Bl|FET$g<qkx}FN6JraQs"
-        "yVL~9s~M}Z!EKax1g0rzRbFl?;d<JE^iqa1nmF(J?J>W?Gh&>PDq@PI3aQ3Xye4GNPVf=`cp9W721AS*"
-        "Vt+XZK7UMT;Na3ocoyZ-"
-        "#bqF`#QBQaY7GioPdoJPApDni4#X2ClHGh8yK!QaS;2f@pUt5?=SbdZe)LT@asnQS0%ra{AzIdl^4sew"
-        "wHH<Hc{_?@~gPL{r+FSP3vJIC1303{c6eAB<^&JJJI*6bCj?3vX+v3H4DG-k{l^}zWNvZS<9>"
+    bytes.fromhex(
+        "78daed9bcd6a135114c7fff74e2699c46a53a9280a7ea0f8818bb6b188d45a13ab5bd1955dba3045105a85b4"
+        "1b37b374e1a2e00b146a70537c86e0da07e8c2071017ae2cb831e339772e7432cc4493b669329c13d233f7eb"
+        "cc9d99737fe7f432d9718132a2a2e0d15f4d950149090ed6eb8d9715aaf3701cdf1dc0a5111aac27cc08178b"
+        "467bc8e19bcbba8287a67c8b6cb03e67dbcf5b7dcfea0bc68e87ebb6df0d7bfe39abef5b5db5fa2e7e0705d2"
+        "f3b6ff036be7a29dcf255bbe4cbd594fd9f2b429e7cdac583fb2f3be6674895a3f2fef7ef8d4e0636dae9bed"
+        "7fc56964455ea070e8e718c34dbaa7da1c97711245baafec3be133704d7d91eefecaeaea6b3e9e76cee23df5"
+        "7f679e4ed4033bbf88e8fd4a991e39fb705cd8fea62ed13cc3334dd27cd90766df7a58aa86637ed96b636f64"
+        "3f8fcf93bd66737ccfbe3f5784ff54818b4b7a6f9d45c73cff913e5795306f95d29e747ffc9fb7bbb61bc985"
+        "8aaf95e71fef37ab1c5c85482f324f3edeef6a9b4c18e91a22035770e29fe37358f073a8f93b095c2f24707d"
+        "26e35c5fdf6a6e3cfb225c3f4cae7b23caf58f4de1ba4836b8ee94435f48e3ba235c17aef7c1f531c3f5376b"
+        "f5b5ba705db82e5c1f20d73dc375d5c1f5ca88705d59ae6bcb7525fb3043c3f5c288725df66144b2c2f5c5b2"
+        "b2cc4be67a5eb82e5ccf2ed77de1ba703d8bfb3071aecf649cebb20f23fb30695c977d189151e3fa13630b98"
+        "aa39af161e03fa8c6f2cb37fb7a09547beccba93ef1e7c332e6f191804ecfffc3de838c1ed1227244e489c90"
+        "382171e268e3c4a9487da9dafa5330f615da7e58d7d86a066da25e525ce04fcb9cfb98f1df3b4efafb3ab52e"
+        "71420f699c808d134e2c4e688913471e27108b131b18ae387110fbabf175336aef2ff7ba6e647f75f0eb46f6"
+        "5725bf92fc6a70f99517cbafb69777833651ef7ff2abb8bdfdfe5fbf4deb6122255febe7fd6ac9d724ee748b"
+        "3bd1f7ab7394aff5b296927c350bbff1921c297bbefa17fc59cbac"
     )
 )
 NEWLINK_VETH = RECORDED[:1496]
