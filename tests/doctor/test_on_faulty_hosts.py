@@ -155,6 +155,23 @@ def test_a_strict_filter_is_found_without_knowing_the_sender(
     assert errors(found) == ["reverse-path-filter"]
 
 
+def test_where_several_interfaces_may_have_filtered_all_are_named(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
+    here.host.ip(f"route add {FAR_AWAY} dev eth1")
+    give_source(there, FAR_AWAY)
+    here.host.sysctl("net.ipv4.conf.all.rp_filter", 1)
+    with sending(there.talker(GROUP4, udp_port, source=FAR_AWAY)):
+        found = consult(here.host, "ordinary", GROUP4, port=udp_port)
+        assert errors(found) == ["reverse-path-filter"]
+        finding = the("reverse-path-filter", found)
+        assert finding.summary.startswith("eth0 or eth1 drops")
+        here.host.command(*finding.remedy.split()[1:])
+        assert errors(consult(here.host, "ordinary", GROUP4, port=udp_port)) == []
+
+
 @as_any_user
 def test_loose_beats_strict(network: Network, udp_port: int, user: str) -> None:
     here, there = network.pair()
@@ -519,6 +536,16 @@ def test_a_membership_on_an_interface_that_was_made_anew_is_found(
     here.create()
     found = consult(here.host, user, GROUP4, port=udp_port)
     assert errors(found) == ["membership-lost"]
+
+
+@for_both
+def test_a_membership_waits_for_an_interface_that_is_down_and_is_not_lost(
+    network: Network, udp_port: int, group: str
+) -> None:
+    here, _ = network.pair()
+    here.listener(group, udp_port)
+    here.down()
+    assert "membership-lost" not in codes(consult(here.host, "root", group, port=udp_port))
 
 
 @as_any_user

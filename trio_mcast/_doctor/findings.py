@@ -74,7 +74,8 @@ def _finding(
 ) -> Finding:
     advice = ADVICE[code]
     text = advice.remedy.format(**words) if remedy is None else remedy
-    return Finding(code, severity, summary, tuple(evidence), text, advice.reference)
+    seen = tuple(dict.fromkeys(evidence))
+    return Finding(code, severity, summary, seen, text, advice.reference)
 
 
 # --- What the rules ask of a case -----------------------------------------------------------------
@@ -706,18 +707,22 @@ def _find_reverse_path(case: Case) -> Iterator[Finding]:
             interface=link.name,
         )
     blamed = _blamed_by_counter(case)
-    if blamed is not None and _filter_in_force(case, blamed) == 1:
+    if any(_filter_in_force(case, link) == 1 for link in blamed):
+        names = " or ".join(link.name for link in blamed)
         yield _finding(
             "reverse-path-filter",
             "error",
-            f"{blamed.name} drops datagrams whose sender would be answered by another interface",
-            [_show_filter(case, blamed), *_show_reverse_path_counter(case)],
-            interface=blamed.name,
+            f"{names} drops datagrams whose sender would be answered by another interface",
+            [
+                *(_show_filter(case, link) for link in blamed),
+                *_show_reverse_path_counter(case),
+            ],
+            interface=blamed[0].name if len(blamed) == 1 else "all",
         )
 
 
-def _blamed_by_counter(case: Case) -> Link | None:
-    """The interface whose filter must have dropped, where no sender is known who was."""
+def _blamed_by_counter(case: Case) -> list[Link]:
+    """The interfaces whose filter may have dropped, where no sender is known who was."""
     observation = case.observation
     if (
         observation is None
@@ -725,9 +730,12 @@ def _blamed_by_counter(case: Case) -> Link | None:
         or observation.counters.get("TcpExt.IPReversePathFilter", 0) < _ENOUGH
         or any(_filter_in_force(case, link) for _, link in _refused_routes(case))
     ):
-        return None
-    filtering = [link for link in _chosen(case) if _filter_in_force(case, link)]
-    return min(filtering, key=lambda link: _filter_in_force(case, link), default=None)
+        return []
+    return [
+        link
+        for link in _chosen(case)
+        if _filter_in_force(case, link) and _can_carry(link, 4) and link.supports_multicast
+    ]
 
 
 def _show_reverse_path_counter(case: Case) -> Iterator[str]:
@@ -762,15 +770,19 @@ def _find_unroutable(case: Case) -> Iterator[Finding]:
                 interface=link.name,
             )
     blamed = _blamed_by_counter(case)
-    if blamed is not None and _filter_in_force(case, blamed) == 2:
+    if blamed and all(_filter_in_force(case, link) == 2 for link in blamed):
+        off = " ".join(f"net.ipv4.conf.{name}.rp_filter=0" for name in ("all", blamed[0].name))
         yield _finding(
             "source-unroutable",
             "error",
-            f"{blamed.name} drops datagrams of a sender to whom no route leads",
-            [_show_filter(case, blamed), *_show_reverse_path_counter(case)],
-            f"sudo ip route add SENDER dev {blamed.name}\n"
-            "# or no filtering: sudo sysctl -w net.ipv4.conf.all.rp_filter=0 "
-            f"net.ipv4.conf.{blamed.name}.rp_filter=0",
+            f"{' or '.join(link.name for link in blamed)} drops datagrams of a sender to whom no "
+            "route leads",
+            [
+                *(_show_filter(case, link) for link in blamed),
+                *_show_reverse_path_counter(case),
+            ],
+            f"sudo ip route add SENDER dev {blamed[0].name}\n"
+            f"# or no filtering: sudo sysctl -w {off}",
         )
 
 
@@ -1146,14 +1158,19 @@ def _find_limited_view(case: Case) -> Iterator[Finding]:
     if not snapshot.sees_all_holders:
         hidden.append("which programs of other users hold sockets (CAP_SYS_PTRACE)")
     if hidden:
-        words = " ".join(case.question.groups)
-        port = f" --port {case.question.port}" if case.question.port else ""
+        question = case.question
+        words = [
+            *question.groups,
+            *([f"--port {question.port}"] if question.port else []),
+            *(f"--interface {case.snapshot.name(index)}" for index in question.interfaces),
+            *(f"--source {source}" for source in question.sources),
+        ]
         yield _finding(
             "limited-view",
             "info",
             f"not for this user to see: {'; '.join(hidden)}",
             ["tried, and refused"],
-            f"sudo trio-mcast doctor {words}{port}".rstrip(),
+            " ".join(("sudo trio-mcast doctor", *words)),
         )
 
 
