@@ -31,6 +31,7 @@ class InterfaceFeed:
         self._has_lost_track = False
         # In this order, so that nothing is missed between the two.
         self._is_closed = False
+        self._next_poll = trio.current_time() + _POLL_SECONDS
         self._watch = open_watch()
         try:
             self.first_events: list[Event] = [] if self._watch is None else self._watch.look()
@@ -63,7 +64,8 @@ class InterfaceFeed:
         if self._has_lost_track:
             events.append(EventsLost())
         elif watch is None:
-            await trio.sleep(_POLL_SECONDS)
+            await trio.sleep_until(self._next_poll)  # which a wait that is broken off leaves as is
+            self._next_poll = trio.current_time() + _POLL_SECONDS
         else:
             await watch.wait()
             if self._is_closed:  # after the wait had ended
