@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -77,15 +76,20 @@ class Pump:
         self._rest: trio.CancelScope | None = None
         self._is_closed = False
 
-    @contextmanager
-    def watching(self, membership: Membership, ear: SocketEar) -> Iterator[None]:
-        """Read this socket whenever there is something, for as long as the block lasts."""
+    async def watch(self, membership: Membership, ear: SocketEar) -> None:
+        """Have this socket read whenever there is something, until it has retired or was closed.
+
+        If there is no room for one more in the set, return at once.
+        """
         descriptor = ear.fileno()
         entry = (membership, ear)
-        self._readiness.add(descriptor)
+        try:
+            self._readiness.add(descriptor)
+        except OSError:
+            return
         self._watched[descriptor] = entry
         try:
-            yield
+            await ear.over.wait()
         finally:
             # Once closed, the number may be another socket's already.
             if self._watched.get(descriptor) is entry:

@@ -297,11 +297,7 @@ class Roster:
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
         if isinstance(ear, SocketEar) and self.pump is not None and not ear.over.is_set():
-            try:
-                with self.pump.watching(membership, ear):
-                    await ear.over.wait()
-            except OSError:  # no room for one more in the set: then it is waited for alone
-                pass
+            await self.pump.watch(membership, ear)
         while not ear.is_closed:
             try:
                 if not ear.is_retired:
