@@ -11,6 +11,7 @@ import errno
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -23,7 +24,7 @@ FALLBACK_ERRORS: Final = frozenset({errno.ENOPROTOOPT, errno.EINVAL})
 """What a system answers to an option, or a form of it, that it does not know."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SocketOption:
     """One call of setsockopt.
 
@@ -60,6 +61,7 @@ def named_option(
     return SocketOption(name.level, name.number, value, f"{name.name}{subject}", optional, fallback)
 
 
+@lru_cache(maxsize=256)  # most options of all plans are the same ones
 def int_option(name: OptionName, value: int, *, optional: bool = False) -> SocketOption:
     """An option whose value is an int."""
     return named_option(name, pack_int(value), f"={value:d}", optional=optional)

@@ -56,7 +56,7 @@ DEFAULT_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 _WILDCARD: Final = {4: "0.0.0.0", 6: "::"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SocketPlan:
     """How to set up one UDP socket.
 
