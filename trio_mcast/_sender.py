@@ -340,7 +340,9 @@ async def open_sender(
       interfaces: several instead: a copy of each datagram leaves by each. ``"all"``: every one that
         is up, can multicast, is not loopback and has what the IP version needs
       hop_limit: how many routers may pass it on, plus one (IPv4: TTL); 0 to 255. 1 stays on the
-        link, 0 on this host
+        link, 0 on this host. Hazard: Linux keeps 0 on this host only if somebody here has joined
+        the group on that interface, and otherwise lets it out on the link (seen on Linux 6.18).
+        Groups of interface-local scope (``ff11::``...) never leave the host
       loopback: whether receivers on this host get a copy (on Windows the receiver decides)
       traffic_class: the byte with DSCP and ECN (RFC 2474), 0 to 255
       source: the address to send from, one of this host's. None: the interface's

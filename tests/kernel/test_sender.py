@@ -1031,3 +1031,46 @@ def test_a_sender_does_not_disturb_the_sockets_module(network: Network, udp_port
             assert (socket.socket, socket.getdefaulttimeout()) == before
 
     here.host.run(main)
+
+
+@pytest.mark.parametrize(
+    ("group", "is_joined_here", "leaves"),
+    [
+        ("233.252.0.1", False, False),
+        ("ff15::4d43:1", True, False),
+        (
+            "ff15::4d43:1",
+            False,
+            True,
+        ),  # Linux 6.18: the hazard that open_sender's documentation names
+        ("ff11::4d43:1", False, False),
+    ],
+)
+def test_hop_limit_0_stays_on_this_host_as_far_as_the_kernel_keeps_it_there(
+    network: Network, udp_port: int, group: str, is_joined_here: bool, leaves: bool
+) -> None:
+    here, there = network.pair()
+    beyond = there.listener(group, udp_port)
+    if is_joined_here:
+        here.listener(group, udp_port)
+
+    async def main() -> None:
+        for hop_limit, data in ((0, b"for this host"), (1, b"for the link")):
+            async with trio_mcast.open_sender(
+                group, port=udp_port, interface="eth0", hop_limit=hop_limit
+            ) as sender:
+                await sender.send(data)
+
+    here.host.run(main)
+    if group.startswith("ff11"):  # not even the second one leaves
+        here.talker("233.252.0.9", udp_port).send(b"marker")
+        marked = there.listener("233.252.0.9", udp_port)
+        here.talker("233.252.0.9", udp_port).send(b"marker")
+        assert marked.receive_data() == b"marker"
+        beyond.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            beyond.socket.recv(100)
+    elif leaves:
+        assert beyond.receive_data() == b"for this host"
+    else:
+        assert beyond.receive_data() == b"for the link"

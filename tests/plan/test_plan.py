@@ -1027,3 +1027,9 @@ def test_who_wants_time_stamps_gets_datagrams_singly(platform: Platform) -> None
     stamped = plan_receiver(platform, "239.1.2.3", 5000, ETH0, packet_info="timestamp")
     assert (plain.merges_datagrams, "UDP_GRO=1" in labels(plain.before_bind)) == (True, True)
     assert (stamped.merges_datagrams, "UDP_GRO=1" in labels(stamped.before_bind)) == (False, False)
+
+
+@pytest.mark.parametrize("group", ["239.1.2.3", "ff15::1"])
+def test_what_would_reach_nobody_is_refused(group: str) -> None:
+    with pytest.raises(ValueError, match="reaches nobody"):
+        plan_sender(LINUX, group, 5000, ETH0, hop_limit=0, loopback=False)

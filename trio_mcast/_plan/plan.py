@@ -529,7 +529,7 @@ def plan_sender(
       group: text or an address. A zone is not looked at: the interface is chosen already
       port: 1 to 65535
       interface: as `list_interfaces` gives it
-      hop_limit: 0 to 255
+      hop_limit: 0 to 255. 0 is for this host only, but see `open_sender` about Linux
       loopback: whether this host may hear what it sends (on Windows the receiver decides)
       traffic_class: the byte with DSCP and ECN, 0 to 255; None: the system's
       source: the address to send from, one of this host's
@@ -549,6 +549,8 @@ def plan_sender(
     sender = None if source is None else _same_version(target, parse_source(source))
     check_byte("hop_limit", hop_limit)
     check_flag("loopback", loopback)
+    if hop_limit == 0 and not loopback:
+        raise ValueError("hop_limit=0 with loopback=False reaches nobody")
     if traffic_class is not None:
         check_byte("traffic_class", traffic_class)
     size = parse_buffer_size("send_buffer", send_buffer)
