@@ -77,6 +77,9 @@ class RecordingSocket:
         self.is_closed = False
         self._recording = recording
 
+    def fileno(self) -> int:
+        return -1
+
     def setblocking(self, flag: bool) -> None:
         self.is_blocking = flag
 

@@ -307,7 +307,7 @@ async def test_sending_to_nobody_on_windows_loopback_is_refused_with_an_explanat
             with pytest.raises(SendError) as caught:
                 await sender.send(b"data")
             assert caught.value.errno == 10051
-            assert "until a program on this host has joined" in caught.value.__notes__[0]
+            assert "has joined the group" in caught.value.__notes__[0]
             async with receiver_on_loopback():
                 await sender.send(b"data")
         assert [sent.packet.data for sent in kernel.sent] == [b"data"]

@@ -35,10 +35,12 @@ class AddressListWatch:
             for family in (socket.AF_INET, socket.AF_INET6):
                 try:
                     sock = socket.socket(family, socket.SOCK_DGRAM)
-                except OSError:  # a host without IPv6, say
+                except OSError:  # a host without one of them, say
+                    if family == socket.AF_INET6 and not self._sockets:
+                        raise
                     continue
                 self._sockets.append(sock)
-                sock.setblocking(False)  # the request waits on a blocking socket
+                sock.setblocking(False)  # on a blocking socket the request would block
                 trio.lowlevel.register_with_iocp(sock.fileno())
         except BaseException:
             self.close()

@@ -171,8 +171,8 @@ _NOTES: Final = {
     "ENETUNREACH": (
         "No route leads there. The interface may be down or without an address; IPv6 groups on "
         f"Linux' loopback need `{ADVICE['no-local-route-v6'].remedy.format(interface='lo')}`. "
-        "On Windows it is also what sending by the loopback interface meets until a program on this "
-        "host has joined the group.",
+        "On Windows it is also what sending by the loopback interface meets until a program on "
+        "this host has joined the group.",
         "no-local-route-v6",
     ),
     "ENETDOWN": (
