@@ -7,6 +7,7 @@ import enum
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import types
@@ -148,14 +149,14 @@ def test_every_field_of_a_value_is_documented(kind: Any) -> None:
 
 def test_every_field_of_a_datagram_is_documented() -> None:
     for field in trio_mcast.Datagram._fields:
-        assert f"      {field}: " in (trio_mcast.Datagram.__doc__ or "")
+        assert re.search(rf"^ +{field}: ", trio_mcast.Datagram.__doc__ or "", re.M)
 
 
 @pytest.mark.parametrize("name", ["open_receiver", "open_sender"])
 def test_every_argument_is_documented(name: str) -> None:
     function = getattr(trio_mcast, name)
     for argument in inspect.signature(function).parameters:
-        assert f"      {argument}: " in function.__doc__
+        assert re.search(rf"^ +{argument}: ", function.__doc__, re.M)
 
 
 # --- Kinds of objects --------------------------------------------------------------------------

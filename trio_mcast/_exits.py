@@ -90,7 +90,6 @@ class Exits:
         group: Group,
         choice: Choice,
         make_plan: Callable[[Interface], SocketPlan],
-        feed: InterfaceFeed,
     ) -> None:
         self.all: list[Egress] = []
         self.direct: tuple[SendTo, SocketAddress] | None = None
@@ -98,17 +97,19 @@ class Exits:
         self._group = group
         self._choice = choice
         self._make_plan = make_plan
-        self._feed = feed
+        self._feed: InterfaceFeed | None = None
         self._is_closed = False
         self._figures_of_the_past = EgressFigures()
         self._attendants: list[Callable[[Egress], None]] = []
 
+    @trio.lowlevel.enable_ki_protection
     def open(self) -> None:
-        """Open a socket for each interface, or none.
+        """Open a socket for each interface. After an error, `close`.
 
         Raises: as `Choice.resolve`, and
           SocketSetupError: the kernel refused one
         """
+        self._feed = InterfaceFeed()
         interfaces = self._choice.resolve(self._group, self._feed.listing)
         for egress in [Egress(self._make_plan, self._group.address, i) for i in interfaces]:
             egress.open()
@@ -118,7 +119,8 @@ class Exits:
         self._is_closed = True
         for egress in self.all[:]:
             self._remove(egress)
-        self._feed.close()
+        if self._feed is not None:
+            self._feed.close()
 
     def require_open(self) -> None:
         if self._is_closed:
@@ -173,6 +175,7 @@ class Exits:
     @trio.lowlevel.enable_ki_protection
     async def follow(self) -> None:
         """The task that keeps the sockets alive. It never raises."""
+        assert self._feed is not None
         while True:
             try:
                 events = await self._feed.wait()

@@ -124,6 +124,7 @@ class Roster:
 
     # Opening and closing
 
+    @trio.lowlevel.enable_ki_protection
     def open(self, subscriptions: Sequence[Subscription]) -> None:
         """The first joins. From now on, nothing that happens to interfaces is missed."""
         if self._settings.follow:
@@ -178,6 +179,7 @@ class Roster:
 
     # What the program asks for
 
+    @trio.lowlevel.enable_ki_protection
     def join(self, subscriptions: Sequence[Subscription]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
         listing = self._host.list_interfaces()

@@ -15,7 +15,6 @@ from ._egress import Egress
 from ._errors import AddressError, SendError
 from ._exits import Choice, Exits
 from ._final import NoPublicConstructor
-from ._follow import InterfaceFeed
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
 from ._os.sockets import current_platform, drain_error_queue
@@ -377,8 +376,7 @@ async def open_sender(
 
     make_plan(_ANY_INTERFACE)  # what is wrong with an argument is said before anything is opened
     choice = _parse_choice(parsed, interface, interfaces)
-    feed = InterfaceFeed()
-    exits = Exits(parsed, choice, make_plan, feed)
+    exits = Exits(parsed, choice, make_plan)
     try:
         exits.open()
         async with open_service_nursery() as nursery:
