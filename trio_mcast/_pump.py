@@ -113,6 +113,8 @@ class Pump:
     async def lead(self) -> list[Datagram]:
         """Wait until some sockets are ready, and read them, or some of them."""
         self.is_led = True
+        if self._rest is not None:
+            self._rest.deadline = math.inf
         try:
             if self._ready:
                 await trio.lowlevel.checkpoint()
