@@ -112,10 +112,10 @@ class SocketEar(Ear):
     """
 
     def __init__(self, plan: SocketPlan, port: int) -> None:
-        self.plan = plan
-        self.origin = Origin.of(plan, port)
-        self.is_retired = False
-        self.over = trio.Event()
+        self.plan: SocketPlan = plan
+        self.origin: Origin = Origin.of(plan, port)
+        self.is_retired: bool = False
+        self.over: trio.Event = trio.Event()
         self._reader = reader_for_this_thread()
         self._socket = open_planned_socket(plan)
 
@@ -184,10 +184,10 @@ class Membership:
           open_ear: opens a planned socket, for a port
           attend: is told of every socket that is opened, to see that it is read
         """
-        self.subscription = subscription
-        self.group = subscription.group.address
-        self.interface = interface
-        self.filter = subscription.filter
+        self.subscription: Subscription = subscription
+        self.group: IPv4Address | IPv6Address = subscription.group.address
+        self.interface: Interface = interface
+        self.filter: SourceFilter = subscription.filter
         self.is_absent: bool = False
         self.error: OSError | None = None
         self._settings = settings
