@@ -47,11 +47,8 @@ class Egress:
     reason, which every attempt to send raises.
     """
 
-    def __init__(
-        self, make_plan: Callable[[Interface], SocketPlan], group: IPAddress, interface: Interface
-    ) -> None:
+    def __init__(self, make_plan: Callable[[Interface], SocketPlan], interface: Interface) -> None:
         """Plan it; nothing is opened yet."""
-        self.group = group
         self.interface = interface
         self.socket: socket | None = None
         self.figures: EgressFigures = EgressFigures()

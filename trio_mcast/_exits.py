@@ -111,7 +111,7 @@ class Exits:
         """
         self._feed = InterfaceFeed()
         interfaces = self._choice.resolve(self._group, self._feed.listing)
-        for egress in [Egress(self._make_plan, self._group.address, i) for i in interfaces]:
+        for egress in [Egress(self._make_plan, i) for i in interfaces]:
             egress.open()
             self._add(egress)
 
@@ -216,7 +216,7 @@ class Exits:
 
     def _try_to_add(self, interface: Interface) -> None:
         try:
-            egress = Egress(self._make_plan, self._group.address, interface)
+            egress = Egress(self._make_plan, interface)
             egress.open()
         except SocketSetupError:  # not usable yet: what changes about it will be announced
             return
