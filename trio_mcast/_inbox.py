@@ -26,6 +26,7 @@ class Source(Protocol):
     """Where datagrams come from, if a task that waits for one may see to that itself."""
 
     is_led: bool
+    has_more: bool
 
     def read(self) -> list[Datagram]:
         """What there is, without waiting."""
@@ -130,7 +131,7 @@ class Inbox:
 
     async def _wait_for_datagrams(self) -> None:
         source = self.source
-        if source is not None:
+        if source is not None and source.has_more:  # else there has hardly come anything since
             self._take_in(source.read())
             if self._datagrams:
                 await trio.lowlevel.checkpoint()

@@ -10,7 +10,8 @@ from typing import Protocol, TypeAlias
 import trio
 
 from ._errors import SocketSetupError
-from ._os.reading import Batch, Origin, reader_for_this_thread
+from ._os.readers import reader_for_this_thread
+from ._os.reading import Origin, Reader
 from ._os.sockets import (
     current_platform,
     may_have_unread,
@@ -19,7 +20,6 @@ from ._os.sockets import (
     read_receive_buffer,
     set_option,
 )
-from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
 from ._plan.follow import Held
 from ._plan.interfaces import Interface
@@ -71,21 +71,12 @@ class Ear(Protocol):
     """
 
     plan: SocketPlan
-    origin: Origin
+    reader: Reader
     is_retired: bool
-
-    @property
-    def is_closed(self) -> bool: ...
+    is_closed: bool
 
     def wait_readable(self) -> Awaitable[None]:
         """Return when there is something to read. Raises ClosedResourceError if it gets closed."""
-
-    def read(self) -> Batch:
-        """Read some of what has arrived, without waiting.
-
-        Raises:
-          OSError: the socket is broken
-        """
 
     def set_option(self, option: SocketOption) -> None: ...
 
@@ -113,24 +104,18 @@ class SocketEar(Ear):
 
     def __init__(self, plan: SocketPlan, port: int) -> None:
         self.plan: SocketPlan = plan
-        self.origin: Origin = Origin.of(plan, port)
         self.is_retired: bool = False
+        self.is_closed: bool = False
         self.over: trio.Event = trio.Event()
-        self._reader = reader_for_this_thread()
+        open_reader = reader_for_this_thread()
         self._socket = open_planned_socket(plan)
-
-    @property
-    def is_closed(self) -> bool:
-        return self._socket.fileno() == -1
+        self.reader: Reader = open_reader(self._socket, Origin.of(plan, port))
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def wait_readable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
-
-    def read(self) -> Batch:
-        return self._reader.read(self._socket, self.origin)
 
     def set_option(self, option: SocketOption) -> None:
         set_option(self._socket, option)
@@ -157,6 +142,7 @@ class SocketEar(Ear):
         trio.lowlevel.notify_closing(self._socket)
 
     def close(self) -> None:
+        self.is_closed = True
         self.over.set()
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
@@ -177,12 +163,14 @@ class Membership:
         settings: ReceiverSettings,
         open_ear: Callable[[SocketPlan, int], Ear],
         attend: Callable[[Membership, Ear], None],
+        own_addresses: frozenset[str],
     ) -> None:
         """Plan it; nothing is opened yet.
 
         Args:
           open_ear: opens a planned socket, for a port
           attend: is told of every socket that is opened, to see that it is read
+          own_addresses: those of the host
         """
         self.subscription: Subscription = subscription
         self.group: IPv4Address | IPv6Address = subscription.group.address
@@ -193,9 +181,9 @@ class Membership:
         self._settings = settings
         self._open_ear = open_ear
         self._attend = attend
+        self._own_addresses = own_addresses
         self._ears: list[Ear] = []
-        self._has_retired = False  # is looked at for every read
-        self._figures = Figures()  # of the kernel's drops, those at past sockets
+        self._figures = Figures()  # of past sockets, and what the program itself gave up
         self._plans = self._make_plans(self.filter)
 
     def _make_plans(self, filter_: SourceFilter) -> tuple[SocketPlan, ...]:
@@ -224,9 +212,6 @@ class Membership:
     def ears(self) -> tuple[Ear, ...]:
         return tuple(self._ears)
 
-    def retired_ears(self) -> list[Ear]:
-        return [ear for ear in self._ears if ear.is_retired] if self._has_retired else []
-
     def open(self) -> None:
         """Join, with new sockets. Those from before retire first.
 
@@ -244,6 +229,7 @@ class Membership:
             self.error = error
             raise
         self._ears += opened
+        self.see_own_addresses(self._own_addresses)
         self.error = None
         for ear in opened:
             self._attend(self, ear)
@@ -265,7 +251,14 @@ class Membership:
         """The same interface, but perhaps with another name, state or other addresses."""
         self.interface = interface
         for ear in self._ears:
-            ear.origin = ear.origin._replace(interface=interface)
+            ear.reader.origin = replace(ear.reader.origin, interface=interface)
+
+    def see_own_addresses(self, addresses: frozenset[str]) -> None:
+        """The host may have others than before."""
+        self._own_addresses = addresses
+        for ear in self._ears:
+            own = addresses if ear.plan.drops_own else frozenset()
+            ear.reader.unwanted_sources = own.union(map(str, ear.plan.drops_sources))
 
     def change_filter(self, new: SourceFilter) -> None:
         """Hear others than before.
@@ -302,48 +295,28 @@ class Membership:
             )
             raise add_remedy(refusal) from error
 
-    def read(self, ear: Ear, own_addresses: frozenset[str]) -> list[Datagram] | None:
-        """Read what has arrived; what the program does not want is dropped.
-
-        Returns:
-          None if nothing had arrived
-
-        Raises:
-          OSError: the socket is broken; it is then closed, and the error is the membership's state
-        """
-        try:
-            datagrams, size = ear.read()
-        except OSError as error:
-            self.discard(ear)
-            self.error = error
-            raise
-        if not datagrams:
-            return None
-        unwanted = own_addresses if ear.plan.drops_own else frozenset()
-        if ear.plan.drops_sources:
-            unwanted |= {str(source) for source in ear.plan.drops_sources}
-        if unwanted:
-            datagrams = [d for d in datagrams if d.source[0] not in unwanted]
-            size = sum(len(d.data) for d in datagrams)
-        self._figures.datagrams_received += len(datagrams)
-        self._figures.bytes_received += size
-        return datagrams
+    def has_leftovers_before(self, ear: Ear) -> bool:
+        """Whether sockets that were opened earlier have something that should come first."""
+        return any(older.is_retired for older in self._ears[: self._ears.index(ear)])
 
     def retire(self) -> None:
         """Hear nothing new. What has arrived can still be read; then `discard` the socket."""
         for ear in self.ears:
             if not ear.is_retired:
                 ear.retire()
-                self._has_retired = True
                 if not ear.may_have_unread():
                     self.discard(ear)
 
     def discard(self, ear: Ear) -> None:
         """Close a socket and keep its figures. Who waits for it gets a ClosedResourceError."""
         self._ears.remove(ear)
-        self._has_retired = any(other.is_retired for other in self._ears)
-        self._figures.add(Figures(dropped_by_kernel=ear.drop_count()))
+        self._figures.add(_figures_of(ear))
         ear.close()
+
+    def lose(self, ear: Ear, error: OSError) -> None:
+        """A socket turned out to be broken: close it. The error is the membership's state."""
+        self.discard(ear)
+        self.error = error
 
     def close(self) -> None:
         for ear in self.ears:
@@ -356,7 +329,7 @@ class Membership:
     def figures(self) -> Figures:
         figures = replace(self._figures)
         for ear in self._ears:
-            figures.add(Figures(dropped_by_kernel=ear.drop_count()))
+            figures.add(_figures_of(ear))
         return figures
 
     @property
@@ -392,3 +365,7 @@ class Membership:
             receive_buffer=sum(granted) if granted else None,
             **vars(self.figures()),
         )
+
+
+def _figures_of(ear: Ear) -> Figures:
+    return Figures(ear.reader.datagrams_read, ear.reader.bytes_read, ear.drop_count())

@@ -11,10 +11,8 @@ takes over when the program is busy with what it got.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
@@ -26,8 +24,8 @@ from ._plan.datagram import Datagram
 # After so many datagrams it is other tasks' turn.
 _DATAGRAMS_PER_TURN: Final = 2 * DATAGRAMS_PER_READ
 
-# So long the background task leaves the sockets to a task of the program that took something and
-# may be back at once. Waking it each time would cost as much as the datagram does.
+# So long the background task leaves the sockets to a task of the program that has just read them
+# and may be back at once.
 _PATIENCE: Final = 0.001
 
 
@@ -47,33 +45,40 @@ class Sink(Protocol):
         """Whether a task of the program was woken that will lead, or else call `relieve`."""
 
 
+_Watched: TypeAlias = tuple[Callable[[list[Datagram], bool], bool], Membership, SocketEar]
+"""A socket, its membership, and what is called to read it."""
+
+
 class Pump:
     """Waits for sockets and has them read.
 
     Attributes:
       is_led: whether some task waits for the sockets now
+      has_more: whether the last read left something, as far as is known
     """
 
     def __init__(
         self,
         readiness: ReadinessSet,
-        collect: Callable[[Membership, SocketEar], list[Datagram]],
         sink: Sink,
+        report_broken: Callable[[Membership, SocketEar, OSError], None],
     ) -> None:
         """Watch nothing yet.
 
         Args:
           readiness: the set to watch by
-          collect: reads a socket
-          sink: where that goes when the background task has read it
+          sink: where goes what the background task has read
+          report_broken: is told of a socket that cannot be read, unless it was closed meanwhile
         """
         self.is_led: bool = False
+        self.has_more: bool = False
         self._readiness = readiness
-        self._collect = collect
         self._sink = sink
-        self._watched: dict[int, tuple[Membership, SocketEar]] = {}
-        self._ready: deque[int] = deque()
-        self._rest: trio.CancelScope | None = None
+        self._report_broken = report_broken
+        self._watched: dict[int, _Watched] = {}
+        self._ready: Sequence[int] = ()  # whose turn is next
+        self._was_used = False
+        self._resting: trio.lowlevel.Task | None = None
         self._is_closed = False
 
     async def watch(self, membership: Membership, ear: SocketEar) -> None:
@@ -82,7 +87,7 @@ class Pump:
         If there is no room for one more in the set, return at once.
         """
         descriptor = ear.fileno()
-        entry = (membership, ear)
+        entry = (ear.reader.read, membership, ear)
         try:
             self._readiness.add(descriptor)
         except OSError:
@@ -103,18 +108,20 @@ class Pump:
         while not self._is_closed:
             await self._sink.wait_for_room()
             if self.is_led or self._sink.is_relief_expected():
-                with trio.CancelScope() as self._rest:
-                    await trio.sleep_forever()
-                self._rest = None
-            elif batch := await self.lead():
-                await self._sink.put(batch)
+                await self._rest()
+            elif self._was_used:
+                self._was_used = False
+                await trio.sleep(_PATIENCE)
+            else:
+                batch = await self.lead()
+                self._was_used = False
+                if batch:
+                    await self._sink.put(batch)
 
     @trio.lowlevel.enable_ki_protection
     async def lead(self) -> list[Datagram]:
         """Wait until some sockets are ready, and read them, or some of them."""
         self.is_led = True
-        if self._rest is not None:
-            self._rest.deadline = math.inf
         try:
             if self._ready:
                 await trio.lowlevel.checkpoint()
@@ -124,31 +131,40 @@ class Pump:
             return []
         finally:
             self.is_led = False
-        return self.read()
+        if not self._ready and len(self._watched) == 1:
+            self._ready = tuple(self._watched)  # no need to ask which of them
+        return self.read(is_first=True)
 
     @trio.lowlevel.enable_ki_protection
-    def read(self) -> list[Datagram]:
+    def read(self, is_first: bool = False) -> list[Datagram]:
         """Read the sockets that are ready, or some of them, without waiting."""
         found: list[Datagram] = []
+        self.has_more = self._was_used = True
         limit = min(_DATAGRAMS_PER_TURN, self._sink.room())
-        while len(found) < limit:
-            if not self._ready:
-                if self._is_closed:
+        watched = self._watched
+        before: Sequence[int] = ()
+        while len(found) < limit and not self._is_closed:
+            ready = self._ready or self._readiness.ready()
+            if not ready:
+                self.has_more = False
+                break
+            again = set(before).intersection(ready) if before else ()
+            left = iter(ready)
+            for descriptor in left:
+                entry = watched.get(descriptor)
+                if entry is None:
+                    continue
+                read, membership, ear = entry
+                try:
+                    read(found, descriptor in again)
+                except OSError as error:
+                    self._report_broken(membership, ear, error)
+                if len(found) >= limit:
                     break
-                self._ready.extend(self._readiness.ready())
-                if not self._ready:
-                    break
-            descriptor = self._ready.popleft()
-            entry = self._watched.get(descriptor)
-            if entry is None:
-                continue
-            batch = self._collect(*entry)
-            if len(batch) >= DATAGRAMS_PER_READ:
-                self._ready.append(descriptor)
-            if found:
-                found += batch
-            else:
-                found = batch
+            self._ready = list(left)
+            before = ready
+            if is_first and len(found) == 1:
+                break
         return found
 
     def interrupt(self) -> None:
@@ -157,12 +173,25 @@ class Pump:
 
     def relieve(self) -> None:
         """A task of the program leads no longer; but it may be back at once."""
-        if self._rest is not None and self._rest.deadline == math.inf:
-            self._rest.deadline = trio.current_time() + _PATIENCE
+        self._end_rest()
 
     def close(self) -> None:
         self._is_closed = True
         trio.lowlevel.notify_closing(self._readiness)
         self._readiness.close()
-        if self._rest is not None:
-            self._rest.cancel()
+        self._end_rest()
+
+    async def _rest(self) -> None:
+        """Until `_end_rest`. A `ParkingLot` would take longer when a datagram is on its way."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._resting = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._resting = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            task, self._resting = self._resting, None
+            trio.lowlevel.reschedule(task)

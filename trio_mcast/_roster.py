@@ -119,6 +119,7 @@ class Roster:
         self._departed: list[Membership] = []  # no longer listed, but still with something to read
         self._figures_of_the_past = Figures()
         self._own_addresses: frozenset[str] = frozenset()
+        self._emptied = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
         self.is_closed: bool = False
         self.pump: Pump | None = None
 
@@ -131,7 +132,7 @@ class Roster:
             self._feed = self._host.open_feed()
         self.join(subscriptions)
         if (readiness := open_readiness_set()) is not None:
-            self.pump = Pump(readiness, self._collect, self._outlet)
+            self.pump = Pump(readiness, self._outlet, self._lose)
 
     def attach(self, nursery: trio.Nursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
@@ -154,6 +155,7 @@ class Roster:
             self._feed.close()
         if self.pump is not None:
             self.pump.close()
+        self._emptied.unpark_all()
         self.events.end()
 
     def statuses(self) -> tuple[MembershipStatus, ...]:
@@ -183,6 +185,7 @@ class Roster:
     def join(self, subscriptions: Sequence[Subscription]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
         listing = self._host.list_interfaces()
+        self._see_own_addresses(listing)
         joining: dict[Key, Membership] = {}
         for subscription in subscriptions:
             subscription.require_interfaces(listing)
@@ -199,7 +202,6 @@ class Roster:
                     )
                 if key not in joining:
                     joining[key] = self._make_membership(subscription, interface)
-        self._own_addresses = _addresses(listing)
         _open_all(joining.values())
         self._subscriptions += subscriptions
         self.memberships.update(joining)
@@ -282,7 +284,12 @@ class Roster:
 
     def _make_membership(self, subscription: Subscription, interface: Interface) -> Membership:
         return Membership(
-            subscription, interface, self._settings, self._host.open_ear, self._attend
+            subscription,
+            interface,
+            self._settings,
+            self._host.open_ear,
+            self._attend,
+            self._own_addresses,
         )
 
     # The tasks
@@ -298,38 +305,47 @@ class Roster:
 
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
+        while not ear.is_closed and membership.has_leftovers_before(ear):
+            await self._emptied.park()
         if isinstance(ear, SocketEar) and self.pump is not None and not ear.over.is_set():
             await self.pump.watch(membership, ear)
         while not ear.is_closed:
             try:
-                if not ear.is_retired:
+                if ear.is_retired:
+                    await trio.lowlevel.checkpoint()
+                else:
                     await ear.wait_readable()
             except trio.ClosedResourceError:  # closed, or retired
                 continue
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
-            if batch := self._collect(membership, ear):
+            if batch := self._read(membership, ear):
                 await self._outlet.put(batch)
+        self._emptied.unpark_all()
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
 
-    def _collect(self, membership: Membership, ear: Ear) -> list[Datagram]:
-        """Read what is there, once. What is left at sockets that were replaced comes first."""
+    def _read(self, membership: Membership, ear: Ear) -> list[Datagram]:
+        found: list[Datagram] = []
         try:
-            for retired in membership.retired_ears():
-                batch = membership.read(retired, self._own_addresses)
-                if batch is not None:
-                    return batch
-                membership.discard(retired)
-            if ear.is_closed:
-                return []
-            return membership.read(ear, self._own_addresses) or []
+            was_there = ear.reader.read(found, True)
         except OSError as error:
-            self.events.publish(membership.status())
-            self._give_up_if_deaf(error)
-            return []
+            self._lose(membership, ear, error)
+        else:
+            if ear.is_retired and not was_there:
+                membership.discard(ear)
+        return found
+
+    def _lose(self, membership: Membership, ear: Ear, error: OSError) -> None:
+        """A socket could not be read."""
+        if ear.is_closed:
+            return
+        membership.lose(ear, error)
+        self.events.publish(membership.status())
+        if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
+            self._outlet.fail(error)
 
     def _count_lost(self, lost: list[Datagram]) -> None:
         for datagram in lost:
@@ -338,10 +354,6 @@ class Roster:
                 self._figures_of_the_past.dropped_by_overflow += 1
             else:
                 membership.count_lost()
-
-    def _give_up_if_deaf(self, error: OSError) -> None:
-        if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
-            self._outlet.fail(error)
 
     @trio.lowlevel.enable_ki_protection
     async def _follow(self, feed: Feed) -> None:
@@ -361,6 +373,13 @@ class Roster:
             groups = self._host.list_groups() if changes.calls_for_a_look() else None
             self._adapt(changes, feed.listing, groups)
 
+    def _see_own_addresses(self, listing: Iterable[Interface]) -> None:
+        addresses = frozenset(str(address.ip) for i in listing for address in i.addresses)
+        if addresses != self._own_addresses:
+            self._own_addresses = addresses
+            for membership in [*self.memberships.values(), *self._departed]:
+                membership.see_own_addresses(addresses)
+
     def _find_exhausted(self) -> set[int]:
         """The interfaces on which a membership waits for something that nothing announces."""
         return {
@@ -378,7 +397,7 @@ class Roster:
         groups: frozenset[tuple[int, bytes]] | None,
     ) -> None:
         """Do what the rules say, and tell what has changed by it."""
-        self._own_addresses = _addresses(listing)
+        self._see_own_addresses(listing)
         before = {id(m): m.status() for m in self.memberships.values()}
         present = {interface.index: interface for interface in listing}
         rejoined = set()
@@ -456,10 +475,6 @@ def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> Non
         action(*args, **kwargs)
     except SocketSetupError:
         pass
-
-
-def _addresses(listing: Iterable[Interface]) -> frozenset[str]:
-    return frozenset(str(address.ip) for i in listing for address in i.addresses)
 
 
 def _open_all(memberships: Iterable[Membership]) -> None:

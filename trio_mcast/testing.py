@@ -33,7 +33,7 @@ from ._errors import AddressError, InterfaceNotFoundError, SendError, SocketSetu
 from ._inbox import Overflow
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._membership import Ear, Membership
-from ._os.reading import DATAGRAMS_PER_READ, Batch, Origin
+from ._os.reading import DATAGRAMS_PER_READ, Origin, Reader
 from ._os.sockets import current_platform
 from ._plan.addresses import check_sendable, parse_group, parse_port, parse_source
 from ._plan.datagram import Datagram, SocketAddress
@@ -552,37 +552,24 @@ class _MemoryEar(Ear):
 
     def __init__(self, plan: SocketPlan, port: int) -> None:
         self.plan = plan
-        self.origin = Origin.of(plan, port)
+        self.reader = self._queue = _MemoryReader(Origin.of(plan, port))
         self.is_retired = False
-        self._is_closed = False
-        self._arrived: deque[Datagram] = deque()
-        self._fault: OSError | None = None
+        self.is_closed = False
         self._waiting = trio.lowlevel.ParkingLot()
 
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
     def put(self, datagram: Datagram) -> None:
-        self._arrived.append(datagram)
+        self._queue.arrived.append(datagram)
         self._waiting.unpark_all()
 
     def break_down(self, error: OSError) -> None:
-        self._fault = error
+        self._queue.fault = error
         self._waiting.unpark_all()
 
     async def wait_readable(self) -> None:
-        while not self._arrived and self._fault is None:
-            if self._is_closed or self.is_retired:
+        while not self._queue.arrived and self._queue.fault is None:
+            if self.is_closed or self.is_retired:
                 raise trio.ClosedResourceError
             await self._waiting.park()
-
-    def read(self) -> Batch:
-        count = min(len(self._arrived), DATAGRAMS_PER_READ)
-        if not count and self._fault is not None:
-            raise self._fault
-        batch = [self._arrived.popleft() for _ in range(count)]
-        return Batch(batch, sum(len(datagram.data) for datagram in batch))
 
     def set_option(self, option: SocketOption) -> None:
         """The network looks at the membership's filter instead."""
@@ -594,15 +581,30 @@ class _MemoryEar(Ear):
         return DEFAULT_RECEIVE_BUFFER
 
     def may_have_unread(self) -> bool:
-        return bool(self._arrived)
+        return bool(self._queue.arrived)
 
     def retire(self) -> None:
         self.is_retired = True
         self._waiting.unpark_all()
 
     def close(self) -> None:
-        self._is_closed = True
+        self.is_closed = True
         self._waiting.unpark_all()
+
+
+class _MemoryReader(Reader):
+    def __init__(self, origin: Origin) -> None:
+        super().__init__(origin)
+        self.arrived: deque[Datagram] = deque()
+        self.fault: OSError | None = None
+
+    def read(self, found: list[Datagram], _again: bool) -> bool:
+        count = min(len(self.arrived), DATAGRAMS_PER_READ)
+        if not count and self.fault is not None:
+            raise self.fault
+        batch = [self.arrived.popleft() for _ in range(count)]
+        self._take_in(found, batch, sum(len(datagram.data) for datagram in batch))
+        return count > 0
 
 
 @asynccontextmanager

@@ -8,8 +8,11 @@ import itertools
 import socket
 import struct
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,8 +20,10 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from trio_mcast import Datagram, list_interfaces
-from trio_mcast._os.read_recvmsg import PortableReader
-from trio_mcast._os.reading import DATAGRAMS_PER_READ, Batch, Origin, reader_for_this_thread
+from trio_mcast._os import readers
+from trio_mcast._os.read_recvmsg import Memory, PortableReader
+from trio_mcast._os.readers import reader_for_this_thread
+from trio_mcast._os.reading import DATAGRAMS_PER_READ, Origin, Reader
 from trio_mcast._os.sockets import current_platform
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
 from trio_mcast._plan.platforms import LINUX
@@ -28,12 +33,20 @@ if sys.platform != "linux":
     pytest.skip("recvmmsg is Linux'", allow_module_level=True)
 
 from trio_mcast._os import read_recvmmsg
-from trio_mcast._os.read_recvmmsg import RecvmmsgReader
+from trio_mcast._os.read_recvmmsg import BatchMemory, RecvmmsgReader
 
 HOSTS = {4: "127.0.0.1", 6: "::1"}
 both_families = pytest.mark.parametrize("version", [4, 6])
 
-FAST, PORTABLE = RecvmmsgReader(LINUX), PortableReader(LINUX)
+OpenReader = Callable[[Any, Origin], Reader]
+
+
+def fast(memory: BatchMemory | None = None) -> OpenReader:
+    return partial(RecvmmsgReader, memory or BatchMemory(LINUX))
+
+
+FAST: OpenReader = fast()
+PORTABLE: OpenReader = partial(PortableReader, Memory(LINUX))
 
 
 def origin(version: int, *, has_ancillary: bool = False) -> Origin:
@@ -69,14 +82,24 @@ def ask_for_everything(version: Any, *socks: socket.socket) -> None:
             sock.setsockopt(option.level, option.option, option.value)
 
 
-def read_all(reader: Any, sock: socket.socket, where: Origin) -> list[Datagram]:
+def read_once(reader: Reader, again: bool = False) -> list[Datagram]:
+    """What one read gives, which is appended, and counted."""
+    found = before = [Datagram(b"before", (), *reader.origin.rest[:3])]
+    count, size = reader.datagrams_read, reader.bytes_read
+    was_there = reader.read(found, again)
+    assert found[0] is before[0]
+    datagrams = found[1:]
+    assert was_there or not datagrams
+    assert reader.datagrams_read - count == len(datagrams)
+    assert reader.bytes_read - size == sum(len(datagram.data) for datagram in datagrams)
+    return datagrams
+
+
+def read_all(reader: Reader) -> list[Datagram]:
     found: list[Datagram] = []
-    while True:
-        datagrams, size = reader.read(sock, where)
-        assert size == sum(len(datagram.data) for datagram in datagrams)
-        if not datagrams:
-            return found
+    while datagrams := read_once(reader, again=bool(found)):
         found += datagrams
+    return found
 
 
 def without_times(datagrams: list[Datagram]) -> list[Datagram]:
@@ -88,13 +111,14 @@ def read_both(
 ) -> list[Datagram]:
     """What both readers agree on."""
     where = origin(version, has_ancillary=has_ancillary)
-    fast, portable = read_all(FAST, pair[0], where), read_all(PORTABLE, pair[1], where)
-    assert without_times(fast) == without_times(portable)
-    for datagram in fast:
+    found = read_all(FAST(pair[0], where))
+    assert without_times(found) == without_times(read_all(PORTABLE(pair[1], where)))
+    for datagram in found:
         assert type(datagram) is Datagram
         assert type(datagram.data) is bytes
-        assert (datagram.group, datagram.port, datagram.interface) == where[:3]
-    return fast
+        of_membership = (datagram.group, datagram.port, datagram.interface)
+        assert of_membership == (where.group, where.port, where.interface)
+    return found
 
 
 def payload(size: int, seed: int) -> bytes:
@@ -177,8 +201,8 @@ def test_ancillary_data_is_read_for_each_datagram(version: int) -> None:
 
 
 @pytest.mark.parametrize("first_with", [True, False])
-def test_sockets_with_and_without_ancillary_data_share_a_reader(first_with: bool) -> None:
-    reader = RecvmmsgReader(LINUX)
+def test_sockets_with_and_without_ancillary_data_share_their_memory(first_with: bool) -> None:
+    open_reader = fast()
     with open_pair(4) as (asking, plain), open_socket(4) as talker:
         ask_for_everything(4, asking)
         order = [asking, plain] if first_with else [plain, asking]
@@ -187,27 +211,28 @@ def test_sockets_with_and_without_ancillary_data_share_a_reader(first_with: bool
                 for sock in order:
                     for number in range(count):
                         talker.sendto(b"%d" % number, sock.getsockname())
-                    where = origin(4, has_ancillary=sock is asking)
-                    found = read_all(reader, sock, where)
+                    found = read_all(open_reader(sock, origin(4, has_ancillary=sock is asking)))
                     assert [d.data for d in found] == [b"%d" % n for n in range(count)]
                     assert {d.hop_limit is not None for d in found} == {sock is asking}
 
 
-def test_sockets_of_both_families_share_a_reader() -> None:
-    reader = RecvmmsgReader(LINUX)
+@pytest.mark.parametrize("count", [1, 9])
+def test_sockets_of_both_families_share_their_memory(count: int) -> None:
+    open_reader = fast()
     with (
         open_pair(4) as (four, _),
         open_pair(6) as (six, _),
         open_socket(4) as talker4,
         open_socket(6) as talker6,
     ):
+        reader4, reader6 = open_reader(four, origin(4)), open_reader(six, origin(6))
         for _ in range(3):
-            talker4.sendto(b"four", four.getsockname())
-            talker6.sendto(b"six", six.getsockname())
-            (of_six,) = reader.read(six, origin(6)).datagrams
-            (of_four,) = reader.read(four, origin(4)).datagrams
-            assert of_four[:2] == (b"four", talker4.getsockname())
-            assert of_six[:2] == (b"six", talker6.getsockname())
+            for _ in range(count):
+                talker4.sendto(b"four", four.getsockname())
+                talker6.sendto(b"six", six.getsockname())
+            of_six, of_four = read_all(reader6), read_all(reader4)
+            assert [d[:2] for d in of_four] == [(b"four", talker4.getsockname())] * count
+            assert [d[:2] for d in of_six] == [(b"six", talker6.getsockname())] * count
 
 
 def link_local() -> Iterator[tuple[str, int]]:
@@ -240,33 +265,41 @@ def test_more_senders_than_are_remembered_are_told_apart(
     version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_recvmmsg, "_KNOWN_SOURCES_LIMIT", 7)
-    reader = RecvmmsgReader(LINUX)
+    memory = BatchMemory(LINUX)
     with open_pair(version) as (sock, _), contextlib.ExitStack() as stack:
         talkers = [stack.enter_context(open_socket(version)) for _ in range(30)]
         for _ in range(3):
             for talker in talkers:
                 talker.sendto(b"", sock.getsockname())
-            found = read_all(reader, sock, origin(version))
+            found = read_all(fast(memory)(sock, origin(version)))
             assert [d.source for d in found] == [t.getsockname() for t in talkers]
-            assert len(reader._sources) <= 7
+            assert 0 < len(memory._sources) <= 7
 
 
 # --- Batches -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reader", [FAST, PORTABLE], ids=["recvmmsg", "portable"])
+def used_to_batches(reader: Reader) -> Reader:
+    """As after a flood: from now on, read in batches until there is only one."""
+    reader._single_reads_left = 0  # type: ignore[attr-defined]
+    return reader
+
+
+@pytest.mark.parametrize("opener", [FAST, PORTABLE], ids=["recvmmsg", "portable"])
 @pytest.mark.parametrize("has_ancillary", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 128, 150])
 def test_a_batch_is_no_larger_than_64_and_nothing_is_left(
-    reader: Any, has_ancillary: bool, count: int
+    opener: OpenReader, has_ancillary: bool, count: int
 ) -> None:
     with open_pair(4) as (sock, _), open_socket(4) as talker:
         if has_ancillary:
             ask_for_everything(4, sock)
         for number in range(count):
             talker.sendto(b"%d" % number, sock.getsockname())
-        where = origin(4, has_ancillary=has_ancillary)
-        sizes = [len(reader.read(sock, where).datagrams) for _ in range(4)]
+        reader = opener(sock, origin(4, has_ancillary=has_ancillary))
+        if opener is FAST:
+            used_to_batches(reader)
+        sizes = [len(read_once(reader, again=number > 0)) for number in range(4)]
         full, rest = divmod(count, DATAGRAMS_PER_READ)
         expected = [DATAGRAMS_PER_READ] * full + [rest]
         assert sizes == (expected + [0] * 4)[:4]
@@ -274,8 +307,29 @@ def test_a_batch_is_no_larger_than_64_and_nothing_is_left(
 
 def test_nothing_to_read_is_an_empty_batch() -> None:
     with open_pair(4) as pair:
-        for reader, sock in zip((FAST, PORTABLE), pair, strict=True):
-            assert reader.read(sock, origin(4)) == Batch([], 0)
+        for opener, sock in zip((FAST, PORTABLE), pair, strict=True):
+            assert not opener(sock, origin(4)).read([], False)
+        assert not used_to_batches(FAST(pair[0], origin(4))).read([], False)
+
+
+def test_a_socket_is_read_in_batches_as_soon_as_and_as_long_as_that_pays() -> None:
+    with open_pair(4) as (sock, _), open_socket(4) as talker:
+        reader = FAST(sock, origin(4))
+
+        def sizes(*, sent: int) -> list[int]:
+            for _ in range(sent):
+                talker.sendto(b"", sock.getsockname())
+            found: list[int] = []
+            while count := len(read_once(reader, again=bool(found))):
+                found.append(count)
+            return found
+
+        for _ in range(2):
+            assert [sizes(sent=2) for _ in range(5)] == [[1, 1]] * 5
+            assert sizes(sent=20) == [1, 1, 1, 17]
+            assert sizes(sent=40) == [40]
+            assert sizes(sent=3) == [3]
+            assert sizes(sent=1) == [1]
 
 
 def test_what_was_read_stays_as_it_is_when_more_is_read() -> None:
@@ -324,25 +378,58 @@ def test_datagrams_that_the_kernel_has_merged_are_taken_apart(
 # --- Errors ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reader", [FAST, PORTABLE], ids=["recvmmsg", "portable"])
+def in_batches(sock: socket.socket, origin: Origin) -> Reader:
+    return used_to_batches(FAST(sock, origin))
+
+
+every_way = pytest.mark.parametrize(
+    "opener", [FAST, in_batches, PORTABLE], ids=["recvmsg", "recvmmsg", "portable"]
+)
+
+
+@every_way
 @pytest.mark.parametrize("has_ancillary", [False, True])
-def test_a_closed_socket_is_an_error(reader: Any, has_ancillary: bool) -> None:
+def test_a_closed_socket_is_an_error(opener: OpenReader, has_ancillary: bool) -> None:
     sock = open_socket(4)
+    reader = opener(sock, origin(4, has_ancillary=has_ancillary))
     sock.close()
     with pytest.raises(OSError) as caught:
-        reader.read(sock, origin(4, has_ancillary=has_ancillary))
+        reader.read([], False)
     assert caught.value.errno == errno.EBADF
 
 
-@pytest.mark.parametrize("reader", [FAST, PORTABLE], ids=["recvmmsg", "portable"])
-def test_what_the_kernel_refuses_is_an_error_that_names_it(reader: Any) -> None:
+@every_way
+def test_what_the_kernel_refuses_is_an_error_that_names_it(opener: OpenReader) -> None:
     with open_socket(4) as sock, open_socket(4) as nobody:
+        reader = opener(sock, origin(4))
         sock.connect(nobody.getsockname())
         nobody.close()
         sock.send(b"")
         with pytest.raises(ConnectionRefusedError):
-            reader.read(sock, origin(4))
-        assert reader.read(sock, origin(4)) == Batch([], 0)
+            reader.read([], False)
+        assert not reader.read([], False)
+
+
+# --- Unwanted senders --------------------------------------------------------------------------
+
+
+@every_way
+@pytest.mark.parametrize("count", [1, 9])
+def test_what_unwanted_senders_send_is_dropped_and_not_counted(
+    opener: OpenReader, count: int
+) -> None:
+    with open_pair(6) as (sock, _), open_socket(6) as talker:
+        reader = opener(sock, origin(6))
+        for unwanted in (frozenset({"::1"}), frozenset({"::2"})):
+            reader.unwanted_sources = unwanted
+            for number in range(count):
+                talker.sendto(b"%d" % number, sock.getsockname())
+            found: list[Datagram] = []
+            while reader.read(found, True):
+                pass
+            expected = [] if "::1" in unwanted else [b"%d" % number for number in range(count)]
+            assert [d.data for d in found] == expected
+            assert (reader.datagrams_read, reader.bytes_read) == (len(expected), len(expected))
 
 
 class Scripted:
@@ -363,36 +450,38 @@ class Scripted:
         return len(step), ("192.0.2.1", 7)
 
 
-def data_of(batch: Batch) -> list[bytes]:
-    return [datagram.data for datagram in batch.datagrams]
+def scripted_reader(*script: bytes | OSError) -> Reader:
+    return PORTABLE(Scripted(*script), origin(4))
+
+
+def data_of(datagrams: list[Datagram]) -> list[bytes]:
+    return [datagram.data for datagram in datagrams]
 
 
 def test_what_was_read_before_an_error_goes_first() -> None:
-    sock: Any = Scripted(b"a", b"b", OSError(errno.EIO, "broken"), b"c")
-    assert data_of(PORTABLE.read(sock, origin(4))) == [b"a", b"b"]
-    assert data_of(PORTABLE.read(sock, origin(4))) == [b"c"]
-    sock = Scripted(OSError(errno.EIO, "broken"), b"c")
+    reader = scripted_reader(b"a", b"b", OSError(errno.EIO, "broken"), b"c")
+    assert data_of(read_once(reader)) == [b"a", b"b"]
+    assert data_of(read_once(reader)) == [b"c"]
     with pytest.raises(OSError, match="broken"):
-        PORTABLE.read(sock, origin(4))
+        scripted_reader(OSError(errno.EIO, "broken"), b"c").read([], False)
 
 
 def test_an_answer_that_met_a_closed_port_says_nothing_about_this_socket() -> None:
-    sock: Any = Scripted(ConnectionResetError(), b"a", ConnectionResetError(), b"b")
-    assert data_of(PORTABLE.read(sock, origin(4))) == [b"a", b"b"]
+    reader = scripted_reader(ConnectionResetError(), b"a", ConnectionResetError(), b"b")
+    assert data_of(read_once(reader)) == [b"a", b"b"]
 
 
 def test_an_endless_run_of_resets_ends() -> None:
-    sock: Any = Scripted(*[ConnectionResetError()] * 1000)
-    assert PORTABLE.read(sock, origin(4)) == Batch([], 0)
+    assert not scripted_reader(*[ConnectionResetError()] * 1000).read([], False)
 
 
 def test_a_cut_datagram_says_so() -> None:
-    reader = PortableReader(LINUX)
-    reader._buffer = memoryview(bytearray(10))
+    memory = Memory(LINUX)
+    memory.buffer = memoryview(bytearray(10))
     with open_pair(4) as (sock, _), open_socket(4) as talker:
         for size in (10, 11):
             talker.sendto(payload(size, 1), sock.getsockname())
-        found = reader.read(sock, origin(4, has_ancillary=True)).datagrams
+        found = read_once(PortableReader(memory, sock, origin(4, has_ancillary=True)))
         assert [d.truncated for d in found] == [False, True]
         assert [len(d.data) for d in found] == [10, 10]
 
@@ -406,26 +495,29 @@ def test_what_was_for_another_group_or_interface_is_dropped_where_that_is_told()
         loopback = next(i for i in list_interfaces() if i.is_loopback)
         here = ip_address("127.0.0.1")
         right = Origin(here, 5000, loopback, here.packed, True)
-        other_group = right._replace(packed_group=ip_address("233.252.0.1").packed)
-        other_interface = right._replace(interface=make_interface(index=loopback.index + 1))
+        other_group = replace(right, packed_group=ip_address("233.252.0.1").packed)
+        other_interface = replace(right, interface=make_interface(index=loopback.index + 1))
         for where, count in ((right, 1), (other_group, 0), (other_interface, 0)):
             talker.sendto(b"", sock.getsockname())
-            assert len(PORTABLE.read(sock, where).datagrams) == count
+            reader = PORTABLE(sock, where)
+            assert len(read_once(reader)) == count
+            assert not reader.read([], False)
 
 
 # --- The choice --------------------------------------------------------------------------------
 
 
-def test_linux_reads_in_batches_and_a_thread_has_one_reader() -> None:
+def test_linux_reads_in_batches_and_a_thread_has_one_memory_for_them() -> None:
     assert read_recvmmsg.IS_AVAILABLE
-    reader = reader_for_this_thread()
-    assert isinstance(reader, RecvmmsgReader)
-    assert reader_for_this_thread() is reader
+    with open_pair(4) as (one, other):
+        readers = [reader_for_this_thread()(sock, origin(4)) for sock in (one, other)]
+    memories = {reader._memory for reader in readers if isinstance(reader, RecvmmsgReader)}
+    assert len(memories) == 1
 
 
 def test_without_recvmmsg_the_portable_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trio_mcast._os import reading
-
     monkeypatch.setattr(read_recvmmsg, "IS_AVAILABLE", False)
-    assert isinstance(reading._make_reader(), PortableReader)
+    monkeypatch.setattr(readers, "_per_thread", threading.local())
+    with open_socket(4) as sock:
+        assert type(reader_for_this_thread()(sock, origin(4))) is PortableReader
     assert current_platform().name.startswith("Linux")

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from trio_mcast import _egress, _exits, _follow, _roster
-from trio_mcast._os import readiness, reading, segments, sockets, winsock
+from trio_mcast._os import readers, readiness, segments, sockets, winsock
 from trio_mcast._plan import remedies
 from trio_mcast._plan.interfaces import Interface
 
@@ -50,8 +50,8 @@ def pretending(system: System, interfaces: Iterable[Interface]) -> Iterator[Kern
                 "drain_error_queue": lambda _socket: False,
             },
         ),
-        (reading, {"sys": unknown if system.name == "linux" else believed}),
-        (reading, {"_per_thread": threading.local()}),
+        (readers, {"sys": unknown if system.name == "linux" else believed}),
+        (readers, {"_per_thread": threading.local()}),
         (readiness, {"sys": believed}),
         (segments, {"_is_safe": lambda _interface: system.name == "linux"}),
         (winsock, {"control": kernel.control, "make_error": _error_maker(system)}),

@@ -22,8 +22,9 @@ import trio.testing
 import trio_mcast
 from trio_mcast._follow import InterfaceFeed
 from trio_mcast._os import winsock
-from trio_mcast._os.read_wsarecvmsg import WinsockReader
-from trio_mcast._os.reading import Origin, reader_for_this_thread
+from trio_mcast._os.read_wsarecvmsg import WinsockMemory, WinsockReader
+from trio_mcast._os.readers import reader_for_this_thread
+from trio_mcast._os.reading import Origin
 from trio_mcast._os.sockets import open_planned_socket
 from trio_mcast.lowlevel import WINDOWS, current_platform, plan_receiver
 
@@ -253,11 +254,12 @@ def planned_socket(version: int, port: int) -> Iterator[tuple[socket.socket, Ori
         yield sock, Origin.of(plan, port)
 
 
-def test_datagrams_are_read_by_wsarecvmsg() -> None:
-    reader = reader_for_this_thread()
-    assert isinstance(reader, WinsockReader)
-    for family in (socket.AF_INET, socket.AF_INET6):
-        assert reader._find_function(family) is not None
+@pytest.mark.parametrize("version", [4, 6])
+def test_datagrams_are_read_by_wsarecvmsg(version: int, udp_port: int) -> None:
+    with planned_socket(version, udp_port) as (sock, origin):
+        reader = reader_for_this_thread()(sock, origin)
+        assert isinstance(reader, WinsockReader)
+        assert reader._memory._find_function(sock.family) is not None
 
 
 def test_reports_of_closed_ports_can_be_switched_off() -> None:
@@ -282,7 +284,7 @@ def test_an_unknown_ioctl_is_an_error_with_windows_number() -> None:
 
 def test_reading_an_empty_socket_gives_nothing(udp_port: int) -> None:
     with planned_socket(4, udp_port) as (sock, origin):
-        assert WinsockReader(WINDOWS).read(sock, origin) == ([], 0)
+        assert not WinsockReader(WinsockMemory(WINDOWS), sock, origin).read([], False)
 
 
 def test_a_closed_port_that_was_sent_to_is_no_error_of_reading(udp_port: int) -> None:
@@ -292,24 +294,24 @@ def test_a_closed_port_that_was_sent_to_is_no_error_of_reading(udp_port: int) ->
             address = gone.getsockname()
         for _ in range(3):
             sock.sendto(b"", address)
-            assert WinsockReader(WINDOWS).read(sock, origin) == ([], 0)
+            assert not WinsockReader(WinsockMemory(WINDOWS), sock, origin).read([], False)
 
 
 @pytest.mark.parametrize("number", [10054, 10052])
 def test_resets_that_come_all_the_same_are_passed_over(number: int, udp_port: int) -> None:
-    reader = WinsockReader(WINDOWS)
+    memory = WinsockMemory(WINDOWS)
     answers = [(0, number), (0, number), (0, 10035)]
-    reader._functions[socket.AF_INET] = lambda _handle, _message: answers.pop(0)
+    memory._functions[socket.AF_INET] = lambda _handle, _message: answers.pop(0)
     with planned_socket(4, udp_port) as (sock, origin):
-        assert reader.read(sock, origin) == ([], 0)
+        assert not WinsockReader(memory, sock, origin).read([], False)
     assert answers == []
 
 
 def test_an_error_of_winsock_is_the_exception_that_sockets_raise(udp_port: int) -> None:
-    reader = WinsockReader(WINDOWS)
-    reader._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
+    memory = WinsockMemory(WINDOWS)
+    memory._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
     with planned_socket(4, udp_port) as (sock, origin), pytest.raises(OSError) as caught:
-        reader.read(sock, origin)
+        WinsockReader(memory, sock, origin).read([], False)
     assert caught.value.winerror == 10055
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import trio
 
 from .._errors import SocketSetupError
-from .._os.reading import Origin, reader_for_this_thread
+from .._os.readers import reader_for_this_thread
+from .._os.reading import Origin, Reader
 from .._os.scan import list_interfaces
 from .._os.sockets import current_platform, open_planned_socket
 from .._plan.addresses import ipv6_scope, is_ssm
 from .._plan.classification import classify
+from .._plan.datagram import Datagram
 from .._plan.filters import SourceFilter
 from .._plan.interfaces import Interface
 from .._plan.plan import SocketPlan, plan_membership
@@ -95,7 +97,7 @@ class _Watch(ExitStack):
         self._arrived: Counter[_StreamKey] = Counter()
         self._sighted: Counter[_StreamKey] = Counter()
         self._queries: set[Query] = set()
-        self.ears: list[tuple[socket.socket, Origin]] = []
+        self.ears: list[tuple[socket.socket, Reader]] = []
         self.joins: list[Attempt] = []
         self.sends: list[Attempt] = []
 
@@ -161,7 +163,8 @@ class _Watch(ExitStack):
     def _open(self, plan: SocketPlan) -> None:
         sock = open_planned_socket(plan)
         self.callback(sock.close)
-        self.ears.append((sock, Origin.of(plan, self._port)))
+        open_reader = reader_for_this_thread()
+        self.ears.append((sock, open_reader(sock, Origin.of(plan, self._port))))
 
     def _try_to_send(self, group: str, interface: Interface) -> None:
         """See whether sending is forbidden, without a datagram leaving the host or reaching anyone.
@@ -200,10 +203,10 @@ class _Watch(ExitStack):
 
     # Listening
 
-    async def listen(self, sock: socket.socket, origin: Origin) -> None:
+    async def listen(self, sock: socket.socket, reader: Reader) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            self._read(sock, origin)
+            self._read(reader)
 
     async def look_at_the_wire(self) -> None:
         while self._capture is not None:
@@ -211,16 +214,18 @@ class _Watch(ExitStack):
             self._read_wire()
 
     def read_the_rest(self) -> None:
-        for sock, origin in self.ears:
-            self._read(sock, origin)
+        for _sock, reader in self.ears:
+            self._read(reader)
         if self._capture is not None:
             self._read_wire()
 
-    def _read(self, sock: socket.socket, origin: Origin) -> None:
+    def _read(self, reader: Reader) -> None:
+        datagrams: list[Datagram] = []
         try:
-            datagrams, _size = reader_for_this_thread().read(sock, origin)
+            reader.read(datagrams, True)
         except OSError:
             return
+        origin = reader.origin
         for datagram in datagrams:
             source = str(datagram.source[0]).partition("%")[0]
             key = str(origin.group), origin.interface.index, source, self._port, datagram.hop_limit

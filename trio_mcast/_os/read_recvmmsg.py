@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.packet_info import (
     AncillaryColumns,
+    ControlMessage,
     read_ancillary_untrusted,
     read_control_batch_untrusted,
 )
 from .._plan.platforms import Platform
-from .reading import DATAGRAMS_PER_READ, Batch, Origin
+from .reading import DATAGRAMS_PER_READ, Origin, Reader
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -43,9 +44,12 @@ _KNOWN_SOURCES_LIMIT: Final = 1024
 # Of merged datagrams, up to 64 each: with these, other tasks run as late as with the others.
 _MERGED_PER_READ: Final = 8
 
-# After a batch of one, so many datagrams are read singly before a batch is tried again.
-_SINGLE_READS: Final = 4
-_NEVER_SEEN: Final = (None, 0)
+# What pays for many only: it takes long to set up.
+_FEW: Final = 12
+
+# A socket that once held no more than one is read singly, until it has been found so many times in
+# a row to hold another one right after a read.
+_SINGLE_READS: Final = 2
 
 _T = TypeVar("_T")
 
@@ -79,17 +83,10 @@ _CONTROL_LENGTH_WORD: Final = _msghdr.msg_controllen.offset // _WORD
 
 def _load_recvmmsg() -> ctypes._NamedFuncPointer | None:
     try:
-        function = ctypes.CDLL(None, use_errno=True).recvmmsg
+        # With `argtypes` a call would take twice as long.
+        return ctypes.CDLL(None, use_errno=True).recvmmsg
     except (OSError, AttributeError):  # a libc without it, or no dynamic linking
         return None
-    function.argtypes = (
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_uint,
-        ctypes.c_int,
-        ctypes.c_void_p,
-    )
-    return function
 
 
 _recvmmsg = _load_recvmmsg()
@@ -100,18 +97,22 @@ IS_AVAILABLE: Final = _recvmmsg is not None
 class _Layout(NamedTuple):
     """An array of message headers that points into the shared memory."""
 
-    headers: ctypes.Array[_mmsghdr]
-    words: memoryview  # the headers again, as numbers
-    address: int
-    pristine: bytes  # the headers as they were: the kernel overwrites the lengths
+    headers: ctypes._CArgObject  # what the kernel is told where they are
+    octets: memoryview  # the headers again, as bytes
+    words: memoryview  # and as numbers
+    pristine: memoryview  # as they were: the kernel overwrites the lengths
     name_size: int
 
 
-class RecvmmsgReader:
-    """Reads sockets of one thread, one after the other, all with the same memory."""
+class BatchMemory:
+    """What the kernel writes batches into, and the way out of there. For the sockets of a thread.
+
+    Attributes:
+      platform: the numbers and layouts of ancillary data
+    """
 
     def __init__(self, platform: Platform) -> None:
-        self._platform = platform
+        self.platform: Platform = platform
         n = DATAGRAMS_PER_READ
         self._payloads = mmap.mmap(-1, n * _SLOT_STRIDE)
         self._names = mmap.mmap(-1, n * 32)
@@ -127,8 +128,6 @@ class RecvmmsgReader:
             4: self._lay_out(name_size=16),
             16: self._lay_out(name_size=28),
         }  # by the length of a packed address: `socket.family` is slow
-        # How often to read singly, by descriptor; its number may be another socket's next time.
-        self._single_reads_left: dict[int, tuple[Origin, int]] = {}
         self._messages_per_read = n
         self._sources: dict[bytes, SocketAddress] = {}
 
@@ -144,46 +143,39 @@ class RecvmmsgReader:
             header.msg_iovlen = 1
             header.msg_control = controls + i * _CONTROL_SIZE
             header.msg_controllen = _CONTROL_SIZE
-        words = memoryview(headers).cast("B").cast("I")
-        return _Layout(headers, words, ctypes.addressof(headers), bytes(headers), name_size)
+        octets = memoryview(headers).cast("B")
+        pristine = memoryview(bytes(octets))
+        return _Layout(ctypes.byref(headers), octets, octets.cast("I"), pristine, name_size)
 
-    def read(self, sock: socket.socket, origin: Origin) -> Batch:
-        """Read what is there, up to `DATAGRAMS_PER_READ` datagrams, without waiting.
-
-        Where the kernel hands over merged datagrams it can be some hundred more.
+    def read(self, descriptor: int, origin: Origin) -> tuple[list[Datagram], int]:
+        """Read a batch from a socket: the datagrams, and the bytes of their payloads.
 
         Raises:
           OSError: the kernel refused, other than for there being nothing
         """
-        descriptor = sock.fileno()
-        seen, left = self._single_reads_left.get(descriptor, _NEVER_SEEN)
-        if left and seen is origin:
-            self._single_reads_left[descriptor] = (origin, left - 1)
-            return self._read_single(sock, origin)
         assert _recvmmsg is not None
         layout = self._layouts[len(origin.packed_group)]
-        count = _recvmmsg(descriptor, layout.address, self._messages_per_read, _MSG_DONTWAIT, None)
+        count = _recvmmsg(descriptor, layout.headers, self._messages_per_read, _MSG_DONTWAIT, None)
         if count <= 0:
             return _read_nothing()
-        if count == 1 or left:
-            self._single_reads_left[descriptor] = (origin, _SINGLE_READS if count == 1 else 0)
         words = layout.words
         end = count * _HEADER_WORDS
         lengths = words[_LENGTH_WORD:end:_HEADER_WORDS].tolist()
         control_lengths = words[_CONTROL_LENGTH_WORD:end:_HEADER_WORDS].tolist()
-        ctypes.memmove(layout.address, layout.pristine, count * _HEADER_SIZE)
+        size = count * _HEADER_SIZE
+        layout.octets[:size] = layout.pristine[:size]
         sources = self._read_sources(layout.name_size, count)
         ancillary = _NO_ANCILLARY
         if any(control_lengths):
             controls = self._controls[: count * _CONTROL_SIZE]
             ancillary = read_control_batch_untrusted(
-                self._platform, controls, _CONTROL_SIZE, control_lengths
+                self.platform, controls, _CONTROL_SIZE, control_lengths
             )
             if ancillary.segment_size is not _ABSENT and any(ancillary.segment_size):
                 return self._read_merged(lengths, sources, ancillary, origin)
         self._messages_per_read = DATAGRAMS_PER_READ
         data = self._read_payloads(lengths)
-        return Batch(_make_datagrams(data, sources, ancillary, origin), sum(lengths))
+        return _make_datagrams(data, sources, ancillary, origin), sum(lengths)
 
     def _read_payloads(self, lengths: list[int]) -> Sequence[bytes]:
         length, count, payloads = lengths[0], len(lengths), self._payloads
@@ -194,32 +186,13 @@ class RecvmmsgReader:
             for start, length in zip(self._offsets, lengths, strict=False)
         ]
 
-    def _read_single(self, sock: socket.socket, origin: Origin) -> Batch:
-        """For sockets that get a datagram now and then, the plain call is four times as fast."""
-        try:
-            data, messages, _flags, source = sock.recvmsg(_SLOT_SIZE, _CONTROL_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return Batch([], 0)
-        if not messages:
-            fields = (data, source, *origin[:3], None, None, None, False)
-            return Batch([tuple.__new__(Datagram, fields)], len(data))
-        found = read_ancillary_untrusted(self._platform, messages)
-        size = found.segment_size or len(data) or 1
-        pieces = [data[start : start + size] for start in range(0, len(data) or 1, size)]
-        ancillary = AncillaryColumns(
-            hop_limit=repeat(found.hop_limit),
-            timestamp=repeat(found.timestamp),
-            traffic_class=repeat(found.traffic_class),
-        )
-        return Batch(_make_datagrams(pieces, repeat(source), ancillary, origin), len(data))
-
     def _read_merged(
         self,
         lengths: list[int],
         sources: Iterable[SocketAddress],
         ancillary: AncillaryColumns,
         origin: Origin,
-    ) -> Batch:
+    ) -> tuple[list[Datagram], int]:
         """Take apart what the kernel has merged, which it does with one sender's at a time.
 
         From now on, fewer are read at once: one of these can be 64 datagrams.
@@ -237,9 +210,7 @@ class RecvmmsgReader:
             timestamp=_repeat_each(ancillary.timestamp, counts),
             traffic_class=_repeat_each(ancillary.traffic_class, counts),
         )
-        return Batch(
-            _make_datagrams(data, _repeat_each(sources, counts), found, origin), sum(lengths)
-        )
+        return _make_datagrams(data, _repeat_each(sources, counts), found, origin), sum(lengths)
 
     def _split(self, start: int, length: int, size: int) -> Sequence[bytes]:
         """One payload of so many bytes each; the last may be shorter."""
@@ -267,10 +238,64 @@ class RecvmmsgReader:
         return source
 
 
+class RecvmmsgReader(Reader):
+    """Reads in batches, but singly from a socket that gets a datagram now and then.
+
+    For one datagram the plain call takes a third of the time that a batch of one does.
+    """
+
+    __slots__ = ("_memory", "_receive_one", "_single_reads_left", "_sock")
+
+    def __init__(self, memory: BatchMemory, sock: socket.socket, origin: Origin) -> None:
+        super().__init__(origin)
+        self._memory = memory
+        self._sock = sock
+        self._receive_one = sock.recvmsg
+        self._single_reads_left = _SINGLE_READS
+
+    def read(self, found: list[Datagram], again: bool) -> bool:
+        if not self._single_reads_left:
+            datagrams, size = self._memory.read(self._sock.fileno(), self.origin)
+            if len(datagrams) == 1:
+                self._single_reads_left = _SINGLE_READS
+            self._take_in(found, datagrams, size)
+            return bool(datagrams)
+        try:
+            data, messages, _flags, source = self._receive_one(_SLOT_SIZE, _CONTROL_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        self._single_reads_left = self._single_reads_left - 1 if again else _SINGLE_READS
+        if messages or self.unwanted_sources:
+            self._take_in(found, self._take_apart(data, messages, source), len(data))
+            return True
+        whole = (data, source) + self.origin.rest  # noqa: RUF005 # half the time
+        found.append(_new(Datagram, whole))
+        self.datagrams_read += 1
+        self.bytes_read += len(data)
+        return True
+
+    def _take_apart(
+        self, data: bytes, messages: list[ControlMessage], source: SocketAddress
+    ) -> list[Datagram]:
+        """What one call gave: one datagram, or several that were merged."""
+        found = read_ancillary_untrusted(self._memory.platform, messages)
+        size = found.segment_size or len(data) or 1
+        pieces = [data[start : start + size] for start in range(0, len(data) or 1, size)]
+        ancillary = AncillaryColumns(
+            hop_limit=repeat(found.hop_limit),
+            timestamp=repeat(found.timestamp),
+            traffic_class=repeat(found.traffic_class),
+        )
+        return _make_datagrams(pieces, repeat(source), ancillary, self.origin)
+
+
 _NO_ANCILLARY: Final = AncillaryColumns()
 _ABSENT: Final = _NO_ANCILLARY.segment_size
 
 _compile = lru_cache(maxsize=256)(struct.Struct)
+
+# Makes a NamedTuple in half the time that calling the class takes.
+_new = tuple.__new__
 
 
 def _make_datagrams(
@@ -279,6 +304,8 @@ def _make_datagrams(
     ancillary: AncillaryColumns,
     origin: Origin,
 ) -> list[Datagram]:
+    if ancillary is _NO_ANCILLARY and len(data) <= _FEW:
+        return [_new(Datagram, pair + origin.rest) for pair in zip(data, sources, strict=False)]
     columns = (
         data,
         sources,
@@ -290,18 +317,17 @@ def _make_datagrams(
         ancillary.traffic_class,
         repeat(False),
     )
-    # tuple.__new__ makes a NamedTuple in half the time that calling the class takes.
-    return list(map(tuple.__new__, repeat(Datagram), zip(*columns, strict=False)))
+    return list(map(_new, repeat(Datagram), zip(*columns, strict=False)))
 
 
 def _repeat_each(column: Iterable[_T], counts: list[int]) -> Iterable[_T]:
     return chain.from_iterable(map(repeat, column, counts))
 
 
-def _read_nothing() -> Batch:
+def _read_nothing() -> tuple[list[Datagram], int]:
     number = ctypes.get_errno()
     if number in (errno.EAGAIN, errno.EINTR):
-        return Batch([], 0)
+        return [], 0
     raise OSError(number, os.strerror(number))
 
 

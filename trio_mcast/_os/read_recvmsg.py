@@ -11,7 +11,7 @@ from .._plan.datagram import Datagram, SocketAddress
 from .._plan.packet_info import AncillaryData, ControlMessage, read_ancillary_untrusted
 from .._plan.platforms import Platform
 from . import winsock
-from .reading import DATAGRAMS_PER_READ, Batch, Origin
+from .reading import DATAGRAMS_PER_READ, Origin, Reader
 
 _LARGEST_DATAGRAM: Final = 1 << 16
 _CONTROL_SIZE: Final = 256
@@ -19,52 +19,67 @@ _CONTROL_SIZE: Final = 256
 Message: TypeAlias = tuple[int, list[ControlMessage], int, SocketAddress]
 
 
-class PortableReader:
-    """Reads one datagram for each system call."""
+class Memory:
+    """What the sockets of a thread share.
+
+    Attributes:
+      platform: the numbers and layouts of ancillary data
+      buffer: takes the largest datagram
+    """
 
     def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._buffer = memoryview(bytearray(_LARGEST_DATAGRAM))
+        self.platform: Platform = platform
+        self.buffer: memoryview = memoryview(bytearray(_LARGEST_DATAGRAM))
 
-    def read(self, sock: socket.socket, origin: Origin) -> Batch:
-        """Read what is there, up to `DATAGRAMS_PER_READ` datagrams, without waiting.
 
-        Raises:
-          OSError: the kernel refused, other than for there being nothing
-        """
-        read_one = self._read_with_ancillary if origin.has_ancillary else self._read_plain
+class PortableReader(Reader):
+    """Reads one datagram for each system call."""
+
+    __slots__ = ("_memory", "_sock")
+
+    def __init__(self, memory: Memory, sock: socket.socket, origin: Origin) -> None:
+        super().__init__(origin)
+        self._memory = memory
+        self._sock = sock
+
+    def read(self, found: list[Datagram], _again: bool) -> bool:
+        read_one = self._read_with_ancillary if self.origin.has_ancillary else self._read_plain
         datagrams: list[Datagram] = []
+        was_there = False
         for _ in range(DATAGRAMS_PER_READ):
             try:
-                found = read_one(sock, origin)
+                datagrams += read_one()
+                was_there = True
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 if winsock.is_reset(error):
                     continue
-                if not datagrams:
+                if not was_there:
                     raise
                 break  # what was read goes first; the error will come again if it is real
-            datagrams += found
-        return Batch(datagrams, sum(len(datagram.data) for datagram in datagrams))
+        self._take_in(found, datagrams, sum(len(datagram.data) for datagram in datagrams))
+        return was_there
 
-    def _read_plain(self, sock: socket.socket, origin: Origin) -> list[Datagram]:
-        length, source = sock.recvfrom_into(self._buffer)
-        data = bytes(self._buffer[:length])
+    def _read_plain(self) -> list[Datagram]:
+        buffer, origin = self._memory.buffer, self.origin
+        length, source = self._sock.recvfrom_into(buffer)
+        data = bytes(buffer[:length])
         return [Datagram(data, source, origin.group, origin.port, origin.interface)]
 
-    def _read_with_ancillary(self, sock: socket.socket, origin: Origin) -> list[Datagram]:
-        message = self._receive_message(sock)
+    def _read_with_ancillary(self) -> list[Datagram]:
+        message = self._receive_message()
         if message is None:
-            return self._read_plain(sock, origin)
+            return self._read_plain()
+        buffer, origin = self._memory.buffer, self.origin
         length, items, flags, source = message
-        found = read_ancillary_untrusted(self._platform, items)
+        found = read_ancillary_untrusted(self._memory.platform, items)
         if _is_stray(found, origin):
             return []
         segment = found.segment_size or max(length, 1)  # several may have come as one
         return [
             Datagram(
-                bytes(self._buffer[start : min(start + segment, length)]),
+                bytes(buffer[start : min(start + segment, length)]),
                 source,
                 origin.group,
                 origin.port,
@@ -77,14 +92,14 @@ class PortableReader:
             for start in range(0, length or 1, segment)
         ]
 
-    def _receive_message(self, sock: socket.socket) -> Message | None:
+    def _receive_message(self) -> Message | None:
         """A datagram with all that came with it: length, control messages, flags, source.
 
         None where that cannot be had.
         """
         if sys.platform == "win32":
             raise NotSupportedError("Python has no recvmsg on Windows")
-        return sock.recvmsg_into([self._buffer], _CONTROL_SIZE)
+        return self._sock.recvmsg_into([self._memory.buffer], _CONTROL_SIZE)
 
 
 def _is_stray(found: AncillaryData, origin: Origin) -> bool:

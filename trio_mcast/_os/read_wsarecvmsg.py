@@ -15,7 +15,7 @@ from .._plan.datagram import SocketAddress
 from .._plan.packet_info import read_control_buffer_untrusted
 from .._plan.platforms import Platform
 from . import winsock
-from .read_recvmsg import Message, PortableReader
+from .read_recvmsg import Memory, Message, PortableReader
 from .winsock import WSABUF, WSAMSG, WSARecvMsg
 
 _NAME_SIZE: Final = 28  # struct sockaddr_in6
@@ -24,21 +24,16 @@ _KNOWN_SOURCES_LIMIT: Final = 1024
 _WSAEMSGSIZE: Final = 10040
 
 
-class WinsockReader(PortableReader):
-    """Reads one datagram for each system call, which leaves no stray unnoticed.
-
-    Where the system does not have the function (some network filters of third parties take it
-    away), datagrams are read without what it tells: strays then come through, and what was asked
-    for with ``packet_info`` is None.
-    """
+class WinsockMemory(Memory):
+    """What the sockets of a thread share: what WSARecvMsg is told, and where it writes."""
 
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
         self._functions: dict[int, WSARecvMsg | None] = {}
         self._name = ctypes.create_string_buffer(_NAME_SIZE)
         self._control = ctypes.create_string_buffer(_CONTROL_SIZE)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        self._payload = WSABUF(len(self._buffer), address)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        self._payload = WSABUF(len(self.buffer), address)
         self._message = WSAMSG(
             name=ctypes.addressof(self._name),
             lpBuffers=ctypes.addressof(self._payload),
@@ -47,7 +42,12 @@ class WinsockReader(PortableReader):
         )
         self._sources: dict[bytes, SocketAddress] = {}
 
-    def _receive_message(self, sock: socket.socket) -> Message | None:
+    def receive(self, sock: socket.socket) -> Message | None:
+        """Receive a datagram into the buffer; None if the system lacks the function.
+
+        Raises:
+          OSError: the system refused, or nothing is there
+        """
         function = self._find_function(sock.family)
         if function is None:
             return None
@@ -59,7 +59,7 @@ class WinsockReader(PortableReader):
         if error and error != _WSAEMSGSIZE:  # that one came all the same, but cut
             raise winsock.make_error(error)
         filled = self._control.raw[: message.Control.len]
-        items = read_control_buffer_untrusted(self._platform, filled)
+        items = read_control_buffer_untrusted(self.platform, filled)
         flags = socket.MSG_TRUNC if error else 0
         return length, items, flags, self._read_source(message.namelen)
 
@@ -83,6 +83,22 @@ class WinsockReader(PortableReader):
                 self._sources.clear()
             source = self._sources[name] = _decode_source(name)
         return source
+
+
+class WinsockReader(PortableReader):
+    """Reads one datagram for each system call, which leaves no stray unnoticed.
+
+    Where the system does not have the function (some network filters of third parties take it
+    away), datagrams are read without what it tells: strays then come through, and what was asked
+    for with ``packet_info`` is None.
+    """
+
+    __slots__ = ()
+
+    _memory: WinsockMemory
+
+    def _receive_message(self) -> Message | None:
+        return self._memory.receive(self._sock)
 
 
 def _decode_source(name: bytes) -> SocketAddress:

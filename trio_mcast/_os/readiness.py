@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -21,7 +21,7 @@ class ReadinessSet(Protocol):
     def remove(self, descriptor: int) -> None:
         """Of an open socket; a closed one has removed itself."""
 
-    def ready(self) -> Iterator[int]:
+    def ready(self) -> Sequence[int]:
         """Those that are readable, or some of them: then others are next, for they take turns."""
 
     def wake(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 assert not TYPE_CHECKING or sys.platform == "linux"
@@ -36,13 +36,13 @@ class EpollSet:
         """A closed socket has removed itself."""
         self._epoll.unregister(descriptor)
 
-    def ready(self) -> Iterator[int]:
+    def ready(self) -> Sequence[int]:
         """Those that are readable, or some of them: then others are next, for they take turns."""
-        for descriptor, _event in self._epoll.poll(0, _MOST_EVENTS):
-            if descriptor == self._alarm:
-                os.eventfd_read(descriptor)
-            else:
-                yield descriptor
+        found = [descriptor for descriptor, _event in self._epoll.poll(0, _MOST_EVENTS)]
+        if self._alarm in found:
+            os.eventfd_read(self._alarm)
+            found.remove(self._alarm)
+        return found
 
     def wake(self) -> None:
         """Make the set readable, once, for another reason than its sockets."""

@@ -1,17 +1,15 @@
-"""What all ways of reading datagrams have in common, and the choice among them."""
+"""What all ways of reading datagrams have in common."""
 
 from __future__ import annotations
 
-import sys
-import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from socket import socket
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from .._plan.datagram import Datagram
 from .._plan.interfaces import Interface
 from .._plan.plan import SocketPlan
-from .sockets import current_platform
 
 DATAGRAMS_PER_READ: Final = 64
 """So many datagrams at most before other sockets and other tasks have their turn.
@@ -21,7 +19,8 @@ Under a flood, other tasks then run a tenth of a millisecond late; four times as
 """
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Origin:
     """What a socket's membership says of every datagram that comes by it."""
 
     group: IPv4Address | IPv6Address
@@ -29,6 +28,12 @@ class Origin(NamedTuple):
     interface: Interface
     packed_group: bytes
     has_ancillary: bool  # whether the plan asked the kernel for any
+    rest: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+    """What stands in a `Datagram` after data and source, if the kernel tells no more of it."""
+
+    def __post_init__(self) -> None:
+        rest = Datagram(b"", (), self.group, self.port, self.interface)[2:]
+        object.__setattr__(self, "rest", rest)
 
     @classmethod
     def of(cls, plan: SocketPlan, port: int) -> Origin:
@@ -43,43 +48,44 @@ class Origin(NamedTuple):
         )
 
 
-class Batch(NamedTuple):
-    datagrams: list[Datagram]
-    payload_bytes: int
+class Reader:
+    """Makes datagrams of what arrives at one socket.
 
+    Attributes:
+      origin: what they get from their membership. It can be exchanged
+      unwanted_sources: addresses of senders whose datagrams are dropped
+      datagrams_read: how many there were so far, without those dropped
+      bytes_read: their payloads taken together
+    """
 
-class Reader(Protocol):
-    """Reads sockets of one thread, one after the other."""
+    __slots__ = ("bytes_read", "datagrams_read", "origin", "unwanted_sources")
 
-    def read(self, sock: socket, origin: Origin, /) -> Batch:
-        """Read what is there, up to `DATAGRAMS_PER_READ` datagrams, without waiting.
+    def __init__(self, origin: Origin) -> None:
+        self.origin: Origin = origin
+        self.unwanted_sources: frozenset[str] = frozenset()
+        self.datagrams_read: int = 0
+        self.bytes_read: int = 0
+
+    def read(self, found: list[Datagram], again: bool, /) -> bool:
+        """Read some of what is there, without waiting.
+
+        Args:
+          found: where the datagrams are appended, `DATAGRAMS_PER_READ` or fewer; some hundred more
+            where the kernel hands over merged ones
+          again: whether there was something the last time, and that was just now
+
+        Returns:
+          Whether there was anything, wanted or not
 
         Raises:
           OSError: the kernel refused, other than for there being nothing
         """
+        raise NotImplementedError
 
-
-_per_thread = threading.local()
-
-
-def reader_for_this_thread() -> Reader:
-    """The thread's reader. Reading never yields, so one set of buffers serves every socket."""
-    reader: Reader | None = getattr(_per_thread, "reader", None)
-    if reader is None:
-        reader = _per_thread.reader = _make_reader()
-    return reader
-
-
-def _make_reader() -> Reader:
-    if sys.platform == "linux":
-        from . import read_recvmmsg
-
-        if read_recvmmsg.IS_AVAILABLE:
-            return read_recvmmsg.RecvmmsgReader(current_platform())
-    if sys.platform == "win32":
-        from .read_wsarecvmsg import WinsockReader
-
-        return WinsockReader(current_platform())
-    from .read_recvmsg import PortableReader
-
-    return PortableReader(current_platform())
+    def _take_in(self, found: list[Datagram], datagrams: Sequence[Datagram], size: int) -> None:
+        if unwanted := self.unwanted_sources:
+            datagrams = [d for d in datagrams if d.source[0] not in unwanted]
+            size = sum(len(d.data) for d in datagrams)
+        self.datagrams_read += len(datagrams)
+        self.bytes_read += size
+        found += datagrams
