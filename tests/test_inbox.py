@@ -337,6 +337,141 @@ async def test_another_task_may_take_all_while_a_batch_is_on_its_way() -> None:
         inbox.put(numbered(2))
 
 
+# --- Tasks that read for themselves ------------------------------------------------------------
+
+
+class FakeSource:
+    """Holds numbers; says who reads them."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.arrived: list[int] = []
+        self.is_led = False
+        self.reliefs = 0
+        self._leading = trio.lowlevel.ParkingLot()
+        inbox.source = self
+
+    def arrive(self, *numbers: int) -> None:
+        self.arrived += numbers
+        self._leading.unpark_all()
+
+    def read(self) -> list[Datagram]:
+        found, self.arrived = self.arrived, []
+        return numbered(*found)
+
+    async def lead(self) -> list[Datagram]:
+        assert not self.is_led, "one task is enough"
+        self.is_led = True
+        try:
+            if not self.arrived:
+                await self._leading.park()
+        finally:
+            self.is_led = False
+        return self.read()
+
+    def interrupt(self) -> None:
+        self._leading.unpark_all()
+
+    def relieve(self) -> None:
+        self.reliefs += 1
+
+    # What an inbox asks for before it waits.
+    has_more = True
+
+
+@every_way
+async def test_a_task_that_waits_reads_for_itself(take: Take) -> None:
+    inbox = Inbox(100, "wait")
+    source = FakeSource(inbox)
+    taken: list[int | None] = []
+
+    async def taker() -> None:
+        while len(taken) < 7:
+            taken.extend(numbers_of(await take(inbox)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker)
+        for numbers in ((0,), (1, 2, 3), (), (4, 5, 6)):
+            await trio.testing.wait_all_tasks_blocked()
+            assert source.is_led
+            source.arrive(*numbers)
+    assert taken == list(range(7))
+    assert source.reliefs > 0
+
+
+@every_way
+async def test_what_comes_by_another_way_reaches_a_task_that_reads_for_itself(take: Take) -> None:
+    inbox = Inbox(100, "wait")
+    source = FakeSource(inbox)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take, inbox)
+        await trio.testing.wait_all_tasks_blocked()
+        assert source.is_led
+        inbox.put(numbered(7))
+    assert not source.is_led
+    assert len(inbox) == 0
+
+
+@every_way
+async def test_when_the_task_that_reads_leaves_another_that_waits_reads(take: Take) -> None:
+    inbox = Inbox(100, "wait")
+    source = FakeSource(inbox)
+    taken: list[int | None] = []
+
+    async def take_once(scope: trio.CancelScope) -> None:
+        with scope:
+            taken.extend(numbers_of(await take(inbox)))
+
+    first = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_once, first)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(take_once, trio.CancelScope())
+        await trio.testing.wait_all_tasks_blocked()
+        first.cancel()
+        for number in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert source.is_led
+            source.arrive(number)
+    assert taken == [0, 1, 2]
+    assert not source.is_led
+
+
+@every_way
+async def test_a_task_that_reads_can_be_cancelled_and_loses_nothing(take: Take) -> None:
+    inbox = Inbox(100, "wait")
+    source = FakeSource(inbox)
+    taken: list[int | None] = []
+
+    async def take_within(scope: trio.CancelScope) -> None:
+        with scope:
+            taken.extend(numbers_of(await take(inbox)))
+
+    for _ in range(3):
+        scope = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_within, scope)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            source.arrive(1)  # at the same time
+        with trio.move_on_after(0) as scope:
+            taken += numbers_of(await take(inbox))
+        assert scope.cancelled_caught
+    while source.arrived or len(inbox):
+        taken += numbers_of(await take(inbox))
+    assert taken == [1, 1, 1]
+
+
+async def test_with_drop_oldest_what_a_task_reads_beyond_the_limit_is_counted_as_lost() -> None:
+    inbox = Inbox(3, "drop-oldest")
+    source = FakeSource(inbox)
+    lost: list[Datagram] = []
+    inbox.count_lost = lost.extend
+    source.arrive(*range(5))
+    taken = numbers_of(await inbox.take_batch(None))
+    assert (numbers_of(lost), taken) == ([0, 1], [2, 3, 4])
+
+
 # --- The end -----------------------------------------------------------------------------------
 
 

@@ -86,8 +86,7 @@ class Inbox:
             surplus = len(datagrams) - self._max_buffered
             given_up = [datagrams.popleft() for _ in range(surplus)]
         if self._takers:
-            self.is_taker_coming = True
-            self._takers.unpark(count=len(batch))
+            self._wake_takers(len(batch))
         self._interrupt_leader()
         return given_up
 
@@ -145,12 +144,18 @@ class Inbox:
         finally:
             self.is_taker_coming = False
             if source is not None:
+                if self._takers and not source.is_led:
+                    self._wake_takers(1)  # to lead, now that this task does no longer
                 source.relieve()
         self._until_others_run = _DATAGRAMS_PER_TURN
 
     def _take_in(self, batch: list[Datagram]) -> None:
         if batch and (given_up := self.put(batch)):
             self.count_lost(given_up)
+
+    def _wake_takers(self, count: int) -> None:
+        self.is_taker_coming = True
+        self._takers.unpark(count=count)
 
     def _let_putters_in(self) -> None:
         """They look themselves whether there is room, when it is their turn."""
