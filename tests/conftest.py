@@ -1,6 +1,19 @@
-"""What tests of every folder may use."""
+"""What tests of every folder may use.
+
+Those that ask for `network` need Linux, the program `ip` (iproute2), and the right to make network
+namespaces. Root has that right. For an ordinary user this file moves the pytest process into a user
+namespace of its own (what `unshare --user --map-root-user` does), if the system lets it: plain
+`pytest` then does everything. The process is "root" afterwards, but over nothing except the
+namespaces that these tests make; its own network is still the machine's, with the rights it had.
+Where neither works, those tests are skipped, with the reason.
+
+The move is possible only while the process has a single thread, hence not in a worker of
+pytest-xdist: run `unshare --user --map-root-user pytest -n 4` for that.
+"""
 
 import socket
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,3 +24,21 @@ def udp_port() -> int:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         probe.bind(("::", 0))
         return int(probe.getsockname()[1])
+
+
+if sys.platform == "linux":
+    from kernel.network import Network, open_network, why_no_namespaces
+
+    REFUSAL = pytest.StashKey[str | None]()
+
+    def pytest_configure(config: pytest.Config) -> None:
+        config.stash[REFUSAL] = why_no_namespaces()
+
+    @pytest.fixture
+    def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+        """An empty network, to be filled with hosts; gone after the test. See `kernel.network`."""
+        refusal = request.config.stash[REFUSAL]
+        if refusal is not None:
+            pytest.skip(refusal)
+        with open_network() as network:
+            yield network

@@ -17,7 +17,6 @@ from trio_mcast._plan.plan import (
     plan_add_source,
     plan_block_source,
     plan_filter,
-    plan_join,
     plan_leave,
     plan_receiver,
     plan_remove_source,
@@ -871,13 +870,6 @@ def test_senders_refuse(change: dict[str, Any], error: type[Exception], shown: s
 
 
 # --- Memberships that change -------------------------------------------------------------------
-
-
-def test_a_join_alone_is_the_end_of_a_receivers_plan() -> None:
-    for platform in PLATFORMS:
-        for group, sources in ((GROUP4, ()), (SSM4, SOURCES4), (GROUP6, ()), (SSM6, SOURCE6)):
-            plan = receiver(platform, group, sources=sources)
-            assert plan_join(platform, group, ETH0, sources) == plan.after_bind
 
 
 LEAVES = {

@@ -252,14 +252,6 @@ def plan_filter_change(
     return plan(platform, group, interface, source)
 
 
-def plan_join(
-    platform: Platform, group: object, interface: Interface, sources: object = ()
-) -> tuple[SocketOption, ...]:
-    """Join a group; with sources, hear only these. A receiver's plan ends with this."""
-    target = _receiving_target(platform, group, interface)
-    return _join(target, _parse_senders(target, sources))
-
-
 def plan_leave(
     platform: Platform, group: object, interface: Interface, sources: object = ()
 ) -> tuple[SocketOption, ...]:
