@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, ip_address
 from itertools import groupby, islice
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
@@ -126,9 +126,9 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         """
         source = iter(datagrams)
         await trio.lowlevel.checkpoint()
-        while chunk := [_as_bytes(datagram) for datagram in islice(source, _BATCH_PER_TURN)]:
-            for _length, run in groupby(chunk, len):
-                await self._send_run_copies(list(run))
+        while chunk := list(islice(source, _BATCH_PER_TURN)):
+            for run in _find_runs(chunk):
+                await self._send_run_copies(run)
             if len(chunk) == _BATCH_PER_TURN:
                 await trio.lowlevel.checkpoint()
         self._exits.require_open()
@@ -281,6 +281,17 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         """Close. Leaving the ``async with`` block of `open_sender` does the same."""
         self._exits.close()
         await trio.lowlevel.checkpoint()
+
+
+def _find_runs(datagrams: list[Payload]) -> list[list[bytes]]:
+    """Datagrams of one length after the other, in lists."""
+    if set(map(type, datagrams)) == {bytes}:
+        whole = cast("list[bytes]", datagrams)
+    else:
+        whole = [_as_bytes(datagram) for datagram in datagrams]
+    if len(set(map(len, whole))) == 1:  # as a stream has it: then there is no need to look at each
+        return [whole]
+    return [list(run) for _length, run in groupby(whole, len)]
 
 
 def _as_bytes(datagram: Payload) -> bytes:
