@@ -69,6 +69,7 @@ class Sink:
     def __init__(self) -> None:
         self.free = 10_000
         self.taken: list[str] = []
+        self.batches = 0
         self.has_taken = trio.lowlevel.ParkingLot()
 
     async def wait_for_room(self) -> None:
@@ -79,6 +80,7 @@ class Sink:
 
     async def put(self, batch: list[Datagram]) -> None:
         self.taken += names(batch)
+        self.batches += 1
         self.has_taken.unpark_all()
 
     def is_relief_expected(self) -> bool:
@@ -203,6 +205,16 @@ async def test_the_background_task_reads_only_if_the_program_does_not_come_back(
     with trio.fail_after(5):
         while len(setting.sink.taken) < 3:
             await setting.sink.has_taken.park()
+
+
+async def test_the_background_task_reads_in_batches(setting: Setting) -> None:
+    (one,) = await setting.hear("one")
+    one.send(1000)
+    setting.start_background_task()
+    with trio.fail_after(5):
+        while len(setting.sink.taken) < 1000:
+            await setting.sink.has_taken.park()
+    assert setting.sink.batches < 20
 
 
 async def test_who_leads_can_be_interrupted_and_cancelled(setting: Setting) -> None:

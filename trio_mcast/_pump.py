@@ -112,15 +112,24 @@ class Pump:
             elif self._was_used:
                 self._was_used = False
                 await trio.sleep(_PATIENCE)
-            else:
-                batch = await self.lead()
+            elif await self._wait():
+                batch = self.read()
                 self._was_used = False
                 if batch:
                     await self._sink.put(batch)
 
     @trio.lowlevel.enable_ki_protection
     async def lead(self) -> list[Datagram]:
-        """Wait until some sockets are ready, and read them, or some of them."""
+        """Wait until some sockets are ready, and read some; a single datagram is not kept waiting."""
+        if not await self._wait():
+            return []
+        if not self._ready and len(self._watched) == 1:
+            self._ready = tuple(self._watched)  # no need to ask which of them
+        return self.read(is_urgent=True)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _wait(self) -> bool:
+        """Return when some sockets are ready: True, or False if this was closed meanwhile."""
         self.is_led = True
         try:
             if self._ready:
@@ -128,16 +137,18 @@ class Pump:
             elif not self._is_closed:
                 await trio.lowlevel.wait_readable(self._readiness)
         except trio.ClosedResourceError:
-            return []
+            pass
         finally:
             self.is_led = False
-        if not self._ready and len(self._watched) == 1:
-            self._ready = tuple(self._watched)  # no need to ask which of them
-        return self.read(is_first=True)
+        return not self._is_closed
 
     @trio.lowlevel.enable_ki_protection
-    def read(self, is_first: bool = False) -> list[Datagram]:
-        """Read the sockets that are ready, or some of them, without waiting."""
+    def read(self, is_urgent: bool = False) -> list[Datagram]:
+        """Read the sockets that are ready, or some of them, without waiting.
+
+        Args:
+          is_urgent: if there is just one datagram, return it before looking for others
+        """
         found: list[Datagram] = []
         self.has_more = self._was_used = True
         limit = min(_DATAGRAMS_PER_TURN, self._sink.room())
@@ -163,7 +174,7 @@ class Pump:
                     break
             self._ready = list(left)
             before = ready
-            if is_first and len(found) == 1:
+            if is_urgent and len(found) == 1:
                 break
         return found
 
