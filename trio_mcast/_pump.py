@@ -120,7 +120,7 @@ class Pump:
 
     @trio.lowlevel.enable_ki_protection
     async def lead(self) -> list[Datagram]:
-        """Wait until some sockets are ready, and read some; a single datagram is not kept waiting."""
+        """Wait until some sockets are ready, and read some; a single datagram goes on at once."""
         if not await self._wait():
             return []
         if not self._ready and len(self._watched) == 1:
