@@ -15,8 +15,8 @@ Everything is here but two namespaces: `trio_mcast.lowlevel`, the socket options
 as plain values, and `trio_mcast.testing`, for the tests of programs that use this library.
 """
 
-from ._doctor.diagnosis import diagnose as diagnose
-from ._doctor.findings import Finding as Finding
+from ._doctor.finding import Finding as Finding
+from ._doctor.public import diagnose as diagnose
 from ._errors import (
     AddressError as AddressError,
     InterfaceNotFoundError as InterfaceNotFoundError,

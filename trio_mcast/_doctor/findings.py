@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from .._plan.addresses import is_multicast, is_ssm
 from .._plan.classification import classify
 from .._plan.registry import PROBLEMS, USES
 from .._plan.remedies import ADVICE
 from .evidence import Case, Link, Observation, Route, Stream, UdpSocket
+from .finding import Finding, Severity
 from .losses import count_losses
-
-Severity: TypeAlias = Literal["error", "warning", "info"]
 
 _SEVERITIES: Final = ("error", "warning", "info")
 
@@ -29,29 +27,6 @@ _ENOUGH: Final = 3
 
 # RFC 3376 s8.5: for so long a network may be without a query and still have its querier.
 _QUERIER_PRESENT_SECONDS: Final = 255
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that the doctor has found.
-
-    Attributes:
-      code: what it is, in a word that stays the same: ``"reverse-path-filter"``
-      severity: ``"error"``: it keeps datagrams away. ``"warning"``: it may, or will some day.
-        ``"info"``: good to know
-      summary: one line for people
-      evidence: what was read where
-      remedy: what to do: commands to paste, or changes to make in lines that begin with #. Empty if
-        there is nothing to do
-      reference: where it is explained
-    """
-
-    code: str
-    severity: Severity
-    summary: str
-    evidence: tuple[str, ...]
-    remedy: str
-    reference: str
 
 
 Rule: TypeAlias = Callable[[Case], Iterable[Finding]]
