@@ -47,7 +47,7 @@ class Inbox:
     Attributes:
       source: if set, tasks that wait for datagrams do the waiting for sockets
       count_lost: is told of what had to be given up for what such a task has read
-      is_taker_coming: whether a task was woken to take, and has not yet
+      is_taker_coming: whether a task was woken to take that has yet to relieve the source
     """
 
     def __init__(self, max_buffered: int, overflow: Overflow) -> None:
@@ -154,7 +154,7 @@ class Inbox:
             self.count_lost(given_up)
 
     def _wake_takers(self, count: int) -> None:
-        self.is_taker_coming = True
+        self.is_taker_coming = self.source is not None
         self._takers.unpark(count=count)
 
     def _let_putters_in(self) -> None:

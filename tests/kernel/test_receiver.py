@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import pytest
 import trio
@@ -784,8 +785,9 @@ def test_a_receiver_without_groups_waits_for_a_join(network: Network, udp_port: 
 
 
 @pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("overflow", ["wait", "drop-oldest"])
 def test_run_receiver_feeds_a_memory_channel_with_lists(
-    network: Network, udp_port: int, group: str
+    network: Network, udp_port: int, group: str, overflow: Any
 ) -> None:
     here, there = network.pair()
     talker = there.talker(group, udp_port)
@@ -797,17 +799,18 @@ def test_run_receiver_feeds_a_memory_channel_with_lists(
 
             async def run(task_status: trio.TaskStatus[object]) -> None:
                 await trio_mcast.run_receiver(
-                    send_channel, group, port=udp_port, task_status=task_status
+                    send_channel, group, port=udp_port, overflow=overflow, task_status=task_status
                 )
 
             await nursery.start(run)
             assert here.host.has_joined(group)
-            talker.send(*sent)
             got: list[trio_mcast.Datagram] = []
-            while len(got) < 100:
-                batch = await receive_channel.receive()
-                assert isinstance(batch, list)
-                got += batch
+            for end in (1, 2, 3, 100):
+                talker.send(*sent[len(got) : end])
+                while len(got) < end:
+                    batch = await receive_channel.receive()
+                    assert isinstance(batch, list)
+                    got += batch
             assert [d.data for d in got] == sent
             assert {d.group for d in got} == {ip_address(group)}
             assert {d.interface.name for d in got} == {"eth0"}
