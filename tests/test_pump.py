@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Any
@@ -34,6 +35,7 @@ class Hearing:
         self.name = name
         self.is_closed = False
         self.over = trio.Event()
+        self.before_close: Callable[[], None] | None = None
         self._socket = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -58,6 +60,8 @@ class Hearing:
         self._socket.send(b"")
 
     def close(self) -> None:
+        if self.before_close is not None:
+            self.before_close()
         self.is_closed = True
         self.over.set()
         self._socket.close()
@@ -217,22 +221,64 @@ async def test_the_background_task_reads_in_batches(setting: Setting) -> None:
     assert setting.sink.batches < 20
 
 
-async def test_who_leads_can_be_interrupted_and_cancelled(setting: Setting) -> None:
-    (one,) = await setting.hear("one")
-    async with trio.open_nursery() as nursery:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_who_leads_can_be_interrupted_and_cancelled(setting: Setting, count: int) -> None:
+    one, *_ = await setting.hear(*["one", "two"][:count])
+    interruptions = 0
 
-        async def lead() -> None:
+    async def lead() -> None:
+        nonlocal interruptions
+        while interruptions < 3:
             assert await setting.pump.lead() == []
+            interruptions += 1
 
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(lead)
-        await trio.testing.wait_all_tasks_blocked()
-        setting.pump.interrupt()
+        for number in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert interruptions == number, "each wakes once"
+            setting.pump.interrupt()
     with trio.move_on_after(0) as scope:
         await setting.pump.lead()
     assert scope.cancelled_caught
     one.send()
     with trio.fail_after(5):
         assert names(await setting.pump.lead()) == ["one"]
+
+
+async def test_what_nobody_wants_does_not_keep_other_tasks_waiting(setting: Setting) -> None:
+    (one,) = await setting.hear("one")
+    one.reader.unwanted_sources = frozenset({"127.0.0.1"})
+    read, reads = one.reader.read, 0
+
+    def read_and_send_more(found: list[Datagram], again: bool) -> int:
+        nonlocal reads
+        reads += 1
+        one.send(64)
+        return read(found, again)
+
+    setting.pump._watched[one.fileno()] = (
+        read_and_send_more,
+        *setting.pump._watched[one.fileno()][1:],
+    )
+    one.send()
+    for _ in range(3):
+        assert setting.pump.read() == []
+        assert setting.pump.has_more
+    assert reads < 100
+
+
+async def test_a_descriptor_that_is_ready_for_nothing_does_not_hold_up_the_program(
+    setting: Setting,
+) -> None:
+    (gone,) = await setting.hear("gone")
+    with socket.socket(fileno=os.dup(gone.fileno())):  # as a child process may have it
+        gone.send()
+        setting.pump._watched.clear()
+        gone._socket.close()
+        assert setting.pump.read() == []
+        with trio.fail_after(5):
+            assert await setting.pump.lead() == []
 
 
 async def test_a_broken_socket_is_reported_and_others_are_read_all_the_same(

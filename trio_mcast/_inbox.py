@@ -18,7 +18,7 @@ from ._plan.datagram import Datagram
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest"]
 
-# Other tasks run at least once in so many datagrams, as many as one drain of a socket yields.
+# Other tasks run at least once in so many datagrams that are taken one by one.
 _DATAGRAMS_PER_TURN: Final = 64
 
 
@@ -90,6 +90,7 @@ class Inbox:
         self._interrupt_leader()
         return given_up
 
+    @trio.lowlevel.enable_ki_protection
     async def take(self) -> Datagram:
         await checkpoint_if_cancelled()
         datagrams = self._datagrams
@@ -112,6 +113,7 @@ class Inbox:
             self._let_putters_in()
         return self._datagrams.popleft()
 
+    @trio.lowlevel.enable_ki_protection
     async def take_batch(self, limit: int | None) -> list[Datagram]:
         datagrams = self._datagrams
         if datagrams:
@@ -128,19 +130,21 @@ class Inbox:
             self._let_putters_in()
         return batch
 
+    @trio.lowlevel.enable_ki_protection
     async def _wait_for_datagrams(self) -> None:
         source = self.source
         if source is not None and source.has_more:  # else there has hardly come anything since
-            self._take_in(source.read())
+            self.take_in(source.read())
             if self._datagrams:
                 await trio.lowlevel.checkpoint()
         try:
             while not self._datagrams:
                 self._raise_if_over()
                 if source is None or source.is_led:
+                    self.is_taker_coming = False  # another was faster than this one
                     await self._takers.park()
                 else:
-                    self._take_in(await source.lead())
+                    self.take_in(await source.lead())
         finally:
             self.is_taker_coming = False
             if source is not None:
@@ -149,7 +153,8 @@ class Inbox:
                 source.relieve()
         self._until_others_run = _DATAGRAMS_PER_TURN
 
-    def _take_in(self, batch: list[Datagram]) -> None:
+    def take_in(self, batch: list[Datagram]) -> None:
+        """Add a batch, and have counted what had to be given up for it."""
         if batch and (given_up := self.put(batch)):
             self.count_lost(given_up)
 

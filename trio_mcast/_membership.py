@@ -100,6 +100,7 @@ class SocketEar(Ear):
 
     Attributes:
       over: set when it has retired or was closed
+      before_close: called before it is closed
     """
 
     def __init__(self, plan: SocketPlan, port: int) -> None:
@@ -107,6 +108,7 @@ class SocketEar(Ear):
         self.is_retired: bool = False
         self.is_closed: bool = False
         self.over: trio.Event = trio.Event()
+        self.before_close: Callable[[], None] | None = None
         open_reader = reader_for_this_thread()
         self._socket = open_planned_socket(plan)
         self.reader: Reader = open_reader(self._socket, Origin.of(plan, port))
@@ -142,6 +144,8 @@ class SocketEar(Ear):
         trio.lowlevel.notify_closing(self._socket)
 
     def close(self) -> None:
+        if self.before_close is not None:
+            self.before_close()
         self.is_closed = True
         self.over.set()
         trio.lowlevel.notify_closing(self._socket)
@@ -314,9 +318,10 @@ class Membership:
         ear.close()
 
     def lose(self, ear: Ear, error: OSError) -> None:
-        """A socket turned out to be broken: close it. The error is the membership's state."""
+        """A socket is broken: close it. If it had not retired, that is the membership's state."""
+        if not ear.is_retired:
+            self.error = error
         self.discard(ear)
-        self.error = error
 
     def close(self) -> None:
         for ear in self.ears:

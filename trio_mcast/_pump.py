@@ -21,7 +21,8 @@ from ._os.readiness import ReadinessSet
 from ._os.reading import DATAGRAMS_PER_READ
 from ._plan.datagram import Datagram
 
-# After so many datagrams it is other tasks' turn.
+# After so many datagrams it is other tasks' turn, which are then some tenth of a millisecond late.
+# Without a limit they would starve under a flood.
 _DATAGRAMS_PER_TURN: Final = 2 * DATAGRAMS_PER_READ
 
 # So long the background task leaves the sockets to a task of the program that has just read them
@@ -45,7 +46,7 @@ class Sink(Protocol):
         """Whether a task of the program was woken that will lead, or else call `relieve`."""
 
 
-_Watched: TypeAlias = tuple[Callable[[list[Datagram], bool], bool], Membership, SocketEar]
+_Watched: TypeAlias = tuple[Callable[[list[Datagram], bool], int], Membership, SocketEar]
 """A socket, its membership, and what is called to read it."""
 
 
@@ -93,14 +94,20 @@ class Pump:
         except OSError:
             return
         self._watched[descriptor] = entry
+
+        def end() -> None:
+            # Once closed, the number may be another socket's already. It must be taken out before:
+            # where a child process has a copy, closing does not do that.
+            if self._watched.get(descriptor) is entry:
+                del self._watched[descriptor]
+                if not self._is_closed:
+                    self._readiness.remove(descriptor)
+
+        ear.before_close = end
         try:
             await ear.over.wait()
         finally:
-            # Once closed, the number may be another socket's already.
-            if self._watched.get(descriptor) is entry:
-                del self._watched[descriptor]
-                if not ear.is_closed and not self._is_closed:
-                    self._readiness.remove(descriptor)
+            end()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -150,16 +157,19 @@ class Pump:
           is_urgent: if there is just one datagram, return it before looking for others
         """
         found: list[Datagram] = []
+        count = 0  # also of those that nobody wants
         self.has_more = self._was_used = True
         limit = min(_DATAGRAMS_PER_TURN, self._sink.room())
         watched = self._watched
         before: Sequence[int] = ()
-        while len(found) < limit and not self._is_closed:
+        while count < limit and not self._is_closed:
+            is_fresh = not self._ready
             ready = self._ready or self._readiness.ready()
             if not ready:
                 self.has_more = False
                 break
             again = set(before).intersection(ready) if before else ()
+            count_before = count
             left = iter(ready)
             for descriptor in left:
                 entry = watched.get(descriptor)
@@ -167,14 +177,16 @@ class Pump:
                     continue
                 read, membership, ear = entry
                 try:
-                    read(found, descriptor in again)
+                    count += read(found, descriptor in again)
                 except OSError as error:
                     self._report_broken(membership, ear, error)
-                if len(found) >= limit:
+                if count >= limit:
                     break
             self._ready = list(left)
             before = ready
-            if is_urgent and len(found) == 1:
+            if is_fresh and count == count_before:  # something is ready, but for no read
+                break
+            if is_urgent and count == 1:
                 break
         return found
 

@@ -119,8 +119,7 @@ class _InboxOutlet:
         return self.inbox.room()
 
     async def put(self, batch: list[Datagram]) -> None:
-        if given_up := self.inbox.put(batch):
-            self.inbox.count_lost(given_up)
+        self.inbox.take_in(batch)
 
     def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
         self.inbox.count_lost = count_lost

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final, ParamSpec, Protocol
 
 import trio
@@ -24,7 +25,7 @@ from ._plan.filters import SourceFilter
 from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
 from ._plan.interfaces import Interface, Selector
 from ._plan.plan import SocketPlan
-from ._pump import Pump
+from ._pump import Pump, Sink
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
@@ -34,23 +35,11 @@ _P = ParamSpec("_P")
 _RETRY_SECONDS: Final = 1.0
 
 
-class Outlet(Protocol):
+class Outlet(Sink, Protocol):
     """Where batches go."""
-
-    async def wait_for_room(self) -> None:
-        """Return when it is time to read the next batch."""
-
-    def room(self) -> float:
-        """So many datagrams may be read, and one read's more."""
-
-    async def put(self, batch: list[Datagram]) -> None:
-        """Take a batch."""
 
     def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
         """Call this with the datagrams, of a batch or of earlier ones, that are lost by it."""
-
-    def is_relief_expected(self) -> bool:
-        """Whether a task of the program was woken that will see to the sockets itself."""
 
     def count_buffered(self) -> int:
         """How many datagrams are on their way to the program."""
@@ -305,10 +294,11 @@ class Roster:
 
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
-        while not ear.is_closed and membership.has_leftovers_before(ear):
+        while not ear.is_closed and self._has_leftovers_before(membership, ear):
             await self._emptied.park()
         if isinstance(ear, SocketEar) and self.pump is not None and not ear.over.is_set():
             await self.pump.watch(membership, ear)
+        has_more = False
         while not ear.is_closed:
             try:
                 if ear.is_retired:
@@ -320,29 +310,35 @@ class Roster:
             await self._outlet.wait_for_room()
             if ear.is_closed:
                 break
-            if batch := self._read(membership, ear):
+            batch: list[Datagram] = []
+            try:
+                has_more = bool(ear.reader.read(batch, has_more))
+            except OSError as error:
+                self._lose(membership, ear, error)
+            else:
+                if ear.is_retired and not has_more:
+                    membership.discard(ear)
+            if batch:
                 await self._outlet.put(batch)
-        self._emptied.unpark_all()
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
+        self._emptied.unpark_all()
 
-    def _read(self, membership: Membership, ear: Ear) -> list[Datagram]:
-        found: list[Datagram] = []
-        try:
-            was_there = ear.reader.read(found, True)
-        except OSError as error:
-            self._lose(membership, ear, error)
-        else:
-            if ear.is_retired and not was_there:
-                membership.discard(ear)
-        return found
+    def _has_leftovers_before(self, membership: Membership, ear: Ear) -> bool:
+        """Whether there are older datagrams of the same group and interface: they come first."""
+        departed = takewhile(lambda other: other is not membership, self._departed)
+        return membership.has_leftovers_before(ear) or any(
+            other.key == membership.key for other in departed
+        )
 
     def _lose(self, membership: Membership, ear: Ear, error: OSError) -> None:
-        """A socket could not be read."""
+        """A socket could not be read. That changes the membership, unless it had retired."""
         if ear.is_closed:
             return
         membership.lose(ear, error)
+        if ear.is_retired:
+            return
         self.events.publish(membership.status())
         if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
             self._outlet.fail(error)

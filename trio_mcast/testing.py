@@ -598,13 +598,13 @@ class _MemoryReader(Reader):
         self.arrived: deque[Datagram] = deque()
         self.fault: OSError | None = None
 
-    def read(self, found: list[Datagram], _again: bool) -> bool:
+    def read(self, found: list[Datagram], _again: bool) -> int:
         count = min(len(self.arrived), DATAGRAMS_PER_READ)
         if not count and self.fault is not None:
             raise self.fault
         batch = [self.arrived.popleft() for _ in range(count)]
         self._take_in(found, batch, sum(len(datagram.data) for datagram in batch))
-        return count > 0
+        return count
 
 
 @asynccontextmanager

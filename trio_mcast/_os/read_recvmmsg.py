@@ -253,26 +253,28 @@ class RecvmmsgReader(Reader):
         self._receive_one = sock.recvmsg
         self._single_reads_left = _SINGLE_READS
 
-    def read(self, found: list[Datagram], again: bool) -> bool:
+    def read(self, found: list[Datagram], again: bool) -> int:
         if not self._single_reads_left:
             datagrams, size = self._memory.read(self._sock.fileno(), self.origin)
-            if len(datagrams) == 1:
+            count = len(datagrams)
+            if count == 1:
                 self._single_reads_left = _SINGLE_READS
             self._take_in(found, datagrams, size)
-            return bool(datagrams)
+            return count
         try:
             data, messages, _flags, source = self._receive_one(_SLOT_SIZE, _CONTROL_SIZE)
         except (BlockingIOError, InterruptedError):
-            return False
+            return 0
         self._single_reads_left = self._single_reads_left - 1 if again else _SINGLE_READS
         if messages or self.unwanted_sources:
-            self._take_in(found, self._take_apart(data, messages, source), len(data))
-            return True
+            datagrams = self._take_apart(data, messages, source)
+            self._take_in(found, datagrams, len(data))
+            return len(datagrams)
         whole = (data, source) + self.origin.rest  # noqa: RUF005 # half the time
         found.append(_new(Datagram, whole))
         self.datagrams_read += 1
         self.bytes_read += len(data)
-        return True
+        return 1
 
     def _take_apart(
         self, data: bytes, messages: list[ControlMessage], source: SocketAddress

@@ -42,24 +42,24 @@ class PortableReader(Reader):
         self._memory = memory
         self._sock = sock
 
-    def read(self, found: list[Datagram], _again: bool) -> bool:
+    def read(self, found: list[Datagram], _again: bool) -> int:
         read_one = self._read_with_ancillary if self.origin.has_ancillary else self._read_plain
         datagrams: list[Datagram] = []
-        was_there = False
+        count = 0
         for _ in range(DATAGRAMS_PER_READ):
             try:
                 datagrams += read_one()
-                was_there = True
+                count += 1
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 if winsock.is_reset(error):
                     continue
-                if not was_there:
+                if not count:
                     raise
                 break  # what was read goes first; the error will come again if it is real
         self._take_in(found, datagrams, sum(len(datagram.data) for datagram in datagrams))
-        return was_there
+        return count
 
     def _read_plain(self) -> list[Datagram]:
         buffer, origin = self._memory.buffer, self.origin

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
-# More than are read in one turn under load need not be asked for.
+# With more at a time, those that were not read in this turn would be asked for twice.
 _MOST_EVENTS: Final = 64
 
 
@@ -22,9 +22,13 @@ class EpollSet:
     """
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._alarm, select.EPOLLIN)
+        try:
+            self._epoll = select.epoll()
+            self._epoll.register(self._alarm, select.EPOLLIN)
+        except OSError:
+            os.close(self._alarm)
+            raise
 
     def fileno(self) -> int:
         return self._epoll.fileno()

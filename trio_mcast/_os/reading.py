@@ -12,11 +12,7 @@ from .._plan.interfaces import Interface
 from .._plan.plan import SocketPlan
 
 DATAGRAMS_PER_READ: Final = 64
-"""So many datagrams at most before other sockets and other tasks have their turn.
-
-Under a flood, other tasks then run a tenth of a millisecond late; four times as many would make it
-0.6 ms, and without a limit they would starve.
-"""
+"""So many datagrams at most before other sockets have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class Reader:
         self.datagrams_read: int = 0
         self.bytes_read: int = 0
 
-    def read(self, found: list[Datagram], again: bool, /) -> bool:
+    def read(self, found: list[Datagram], again: bool, /) -> int:
         """Read some of what is there, without waiting.
 
         Args:
@@ -75,7 +71,7 @@ class Reader:
           again: whether there was something the last time, and that was just now
 
         Returns:
-          Whether there was anything, wanted or not
+          How many there were, wanted or not
 
         Raises:
           OSError: the kernel refused, other than for there being nothing
