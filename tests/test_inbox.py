@@ -462,6 +462,31 @@ async def test_a_task_that_reads_can_be_cancelled_and_loses_nothing(take: Take) 
     assert taken == [1, 1, 1]
 
 
+@every_way
+async def test_a_task_that_comes_too_late_is_not_waited_for(take: Take) -> None:
+    inbox = Inbox(100, "wait")
+    source = FakeSource(inbox)
+    source.is_led = True  # by a background task
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take, inbox)
+        await trio.testing.wait_all_tasks_blocked()
+        inbox.put(numbered(1))
+        assert inbox.is_taker_coming
+        inbox.take_nowait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not inbox.is_taker_coming
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_task_that_cannot_relieve_anyone_is_not_waited_for() -> None:
+    inbox = Inbox(100, "wait")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.take)
+        await trio.testing.wait_all_tasks_blocked()
+        inbox.put(numbered(1))
+        assert not inbox.is_taker_coming
+
+
 async def test_with_drop_oldest_what_a_task_reads_beyond_the_limit_is_counted_as_lost() -> None:
     inbox = Inbox(3, "drop-oldest")
     source = FakeSource(inbox)

@@ -222,8 +222,8 @@ async def open_receiver(
       overflow: what to do when the program does not keep up. ``"wait"``: stop reading; the kernel's
         buffer fills, and then the kernel drops new datagrams. ``"drop-oldest"``: keep the newest
         ones. `MulticastReceiver.statistics` counts what is lost either way
-      max_buffered: how many datagrams to hold ready for the program. "wait" may hold one batch for
-        each membership more
+      max_buffered: how many datagrams to hold ready for the program. "wait" may hold what one read
+        brings more
       receive_buffer: bytes of buffer to ask the kernel for, at each socket; None asks for 4 MiB.
         The kernel may grant less, which the statistics tell
       follow: join again by itself when an interface goes and comes back, and on interfaces that

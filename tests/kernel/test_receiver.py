@@ -781,6 +781,26 @@ def test_a_receiver_without_groups_waits_for_a_join(network: Network, udp_port: 
     here.host.run(main)
 
 
+@pytest.mark.parametrize("group", BOTH)
+def test_a_group_that_is_left_and_joined_again_arrives_in_order(
+    network: Network, udp_port: int, group: str
+) -> None:
+    here, there = network.pair()
+    talker = there.talker(group, udp_port)
+    sent = [b"%d" % number for number in range(600)]
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port, max_buffered=1) as receiver:
+            for begin in range(0, 600, 200):
+                talker.send(*sent[begin : begin + 200])
+                await receiver.leave(group)
+                await receiver.join(group)
+            got = [(await receiver.receive()).data for _ in range(600)]
+            assert got == sent
+
+    here.host.run(main)
+
+
 # --- run_receiver ---------------------------------------------------------------------------------
 
 
