@@ -97,7 +97,7 @@ class Pump:
 
         def end() -> None:
             # Once closed, the number may be another socket's already. It must be taken out before:
-            # where a child process has a copy, closing does not do that.
+            # where a child process has a copy, closing does not do that (epoll(7)).
             if self._watched.get(descriptor) is entry:
                 del self._watched[descriptor]
                 if not self._is_closed:
