@@ -20,7 +20,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from trio_mcast import Datagram, list_interfaces
-from trio_mcast._os import readers
+from trio_mcast._os import readers, sources
 from trio_mcast._os.read_recvmsg import Memory, PortableReader
 from trio_mcast._os.readers import reader_for_this_thread
 from trio_mcast._os.reading import DATAGRAMS_PER_READ, Origin, Reader
@@ -264,7 +264,7 @@ def test_a_link_local_sender_has_its_scope() -> None:
 def test_more_senders_than_are_remembered_are_told_apart(
     version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_recvmmsg, "_KNOWN_SOURCES_LIMIT", 7)
+    monkeypatch.setattr(sources, "_LIMIT", 7)
     memory = BatchMemory(LINUX)
     with open_pair(version) as (sock, _), contextlib.ExitStack() as stack:
         talkers = [stack.enter_context(open_socket(version)) for _ in range(30)]
@@ -273,7 +273,7 @@ def test_more_senders_than_are_remembered_are_told_apart(
                 talker.sendto(b"", sock.getsockname())
             found = read_all(fast(memory)(sock, origin(version)))
             assert [d.source for d in found] == [t.getsockname() for t in talkers]
-            assert 0 < len(memory._sources) <= 7
+            assert 0 < len(memory._sources._known) <= 7
 
 
 # --- Batches -----------------------------------------------------------------------------------

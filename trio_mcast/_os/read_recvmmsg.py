@@ -28,6 +28,7 @@ from .._plan.packet_info import (
 )
 from .._plan.platforms import Platform
 from .reading import DATAGRAMS_PER_READ, Origin, Reader
+from .sources import KnownSources
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -39,7 +40,6 @@ _MSG_DONTWAIT: Final = 0x40
 _SLOT_SIZE: Final = 1 << 16
 _SLOT_STRIDE: Final = _SLOT_SIZE + mmap.PAGESIZE + 64
 _CONTROL_SIZE: Final = 256
-_KNOWN_SOURCES_LIMIT: Final = 1024
 
 # Of merged datagrams, up to 64 each: with these, other tasks run as late as with the others.
 _MERGED_PER_READ: Final = 8
@@ -129,7 +129,7 @@ class BatchMemory:
             16: self._lay_out(name_size=28),
         }  # by the length of a packed address: `socket.family` is slow
         self._messages_per_read = n
-        self._sources: dict[bytes, SocketAddress] = {}
+        self._sources = KnownSources()
 
     def _lay_out(self, name_size: int) -> _Layout:
         n = DATAGRAMS_PER_READ
@@ -222,20 +222,11 @@ class BatchMemory:
         names = self._names[: count * name_size]
         first = names[:name_size]
         if names == first * count:  # most batches come from one sender
-            return repeat(self._read_source(first))
+            return repeat(self._sources.decode(first))
         return [
-            self._read_source(names[start : start + name_size])
+            self._sources.decode(names[start : start + name_size])
             for start in range(0, count * name_size, name_size)
         ]
-
-    def _read_source(self, name: bytes) -> SocketAddress:
-        """Decode a sockaddr_in or sockaddr_in6 as the `socket` module does. Senders recur."""
-        source = self._sources.get(name)
-        if source is None:
-            if len(self._sources) >= _KNOWN_SOURCES_LIMIT:
-                self._sources.clear()
-            source = self._sources[name] = _decode_source(name)
-        return source
 
 
 class RecvmmsgReader(Reader):
@@ -331,15 +322,6 @@ def _read_nothing() -> tuple[list[Datagram], int]:
     if number in (errno.EAGAIN, errno.EINTR):
         return [], 0
     raise OSError(number, os.strerror(number))
-
-
-def _decode_source(name: bytes) -> SocketAddress:
-    port = int.from_bytes(name[2:4], "big")
-    if len(name) == 16:
-        return (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
-    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
-    flow = int.from_bytes(name[4:8], "big")
-    return (host, port, flow, int.from_bytes(name[24:28], sys.byteorder))
 
 
 def _address_of(memory: mmap.mmap) -> int:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import socket
-import sys
 from typing import Final
 
-from .._plan.datagram import SocketAddress
 from .._plan.packet_info import read_control_buffer_untrusted
 from .._plan.platforms import Platform
 from . import winsock
 from .read_recvmsg import Memory, Message, PortableReader
+from .sources import KnownSources
 from .winsock import WSABUF, WSAMSG, WSARecvMsg
 
 _NAME_SIZE: Final = 28  # struct sockaddr_in6
 _CONTROL_SIZE: Final = 256
-_KNOWN_SOURCES_LIMIT: Final = 1024
 _WSAEMSGSIZE: Final = 10040
 
 
@@ -40,7 +38,7 @@ class WinsockMemory(Memory):
             dwBufferCount=1,
             Control=WSABUF(_CONTROL_SIZE, ctypes.addressof(self._control)),
         )
-        self._sources: dict[bytes, SocketAddress] = {}
+        self._sources = KnownSources()
 
     def receive(self, sock: socket.socket) -> Message | None:
         """Receive a datagram into the buffer; None if the system lacks the function.
@@ -61,7 +59,7 @@ class WinsockMemory(Memory):
         filled = self._control.raw[: message.Control.len]
         items = read_control_buffer_untrusted(self.platform, filled)
         flags = socket.MSG_TRUNC if error else 0
-        return length, items, flags, self._read_source(message.namelen)
+        return length, items, flags, self._sources.decode(self._name.raw[: message.namelen])
 
     def _find_function(self, family: int) -> WSARecvMsg | None:
         try:
@@ -74,15 +72,6 @@ class WinsockMemory(Memory):
             function = None
         self._functions[family] = function
         return function
-
-    def _read_source(self, size: int) -> SocketAddress:
-        name = self._name.raw[:size]
-        source = self._sources.get(name)
-        if source is None:
-            if len(self._sources) >= _KNOWN_SOURCES_LIMIT:
-                self._sources.clear()
-            source = self._sources[name] = _decode_source(name)
-        return source
 
 
 class WinsockReader(PortableReader):
@@ -99,13 +88,3 @@ class WinsockReader(PortableReader):
 
     def _receive_message(self) -> Message | None:
         return self._memory.receive(self._sock)
-
-
-def _decode_source(name: bytes) -> SocketAddress:
-    """struct sockaddr_in or sockaddr_in6, as the `socket` module writes it."""
-    port = int.from_bytes(name[2:4], "big")
-    if len(name) < _NAME_SIZE:
-        return (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
-    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
-    flow = int.from_bytes(name[4:8], "big")
-    return (host, port, flow, int.from_bytes(name[24:28], sys.byteorder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -44,7 +45,7 @@ class Origin:
         )
 
 
-class Reader:
+class Reader(ABC):
     """Makes datagrams of what arrives at one socket.
 
     Attributes:
@@ -62,6 +63,7 @@ class Reader:
         self.datagrams_read: int = 0
         self.bytes_read: int = 0
 
+    @abstractmethod
     def read(self, found: list[Datagram], again: bool, /) -> int:
         """Read some of what is there, without waiting.
 
@@ -76,7 +78,6 @@ class Reader:
         Raises:
           OSError: the kernel refused, other than for there being nothing
         """
-        raise NotImplementedError
 
     def _take_in(self, found: list[Datagram], datagrams: Sequence[Datagram], size: int) -> None:
         if unwanted := self.unwanted_sources:
