@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -320,3 +322,14 @@ async def test_closing_wakes_who_leads(by_the_background_task: bool) -> None:
             assert setting.pump.is_led
             one.over.set()
         assert setting.pump.read() == []
+
+
+def test_a_set_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def __init__(self) -> None:
+            raise OSError(errno.EMFILE, "no more")
+
+    monkeypatch.setattr(select, "epoll", Refusing)
+    before = os.listdir("/proc/self/fd")
+    assert open_readiness_set() is None
+    assert os.listdir("/proc/self/fd") == before

@@ -1,15 +1,16 @@
-"""What a receiver does when the system runs out of something: nothing announces the end of that."""
+"""What a receiver does about sockets that cannot be opened, or that break."""
 
 from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from trio_mcast.testing import MemoryNetwork, make_interface
+from trio_mcast.testing import MemoryNetwork, make_datagram, make_interface
 
 GROUP = "233.252.0.1"
 ETH0, ETH1 = make_interface("eth0", index=2), make_interface("eth1", index=3)
@@ -54,3 +55,19 @@ async def test_another_interface_with_the_index_of_one_that_was_named_is_not_joi
         await network.set_interfaces(stranger, make_interface("eth0", index=9))
         (membership,) = receiver.memberships()
         assert (membership.state, membership.interface.index) == ("joined", 9)
+
+
+async def test_a_broken_socket_that_had_been_replaced_says_nothing_about_its_membership() -> None:
+    network = MemoryNetwork(ETH0)
+    async with network.open_receiver(GROUP, port=5000) as receiver:
+        (membership,) = receiver._roster.memberships.values()
+        ears: Any = membership.ears
+        ears[0].put(make_datagram(b"left over"))
+        membership.open()
+        ears[0].break_down(OSError(errno.EIO, "broken"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert ears[0].is_closed
+        assert [(m.state, m.error) for m in receiver.memberships()] == [("joined", None)]
+        ears = membership.ears
+        ears[0].put(make_datagram(b"new"))
+        assert [(await receiver.receive()).data for _ in range(2)] == [b"left over", b"new"]
