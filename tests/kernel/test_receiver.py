@@ -553,12 +553,12 @@ def test_packet_info_tells_what_the_sender_set(network: Network, udp_port: int, 
                 (64, 0x20),
                 (255, 0xFC),
             ]
-            stamps = [d.timestamp for d in datagrams]
-            assert all(type(stamp) is int for stamp in stamps)
-            assert stamps == sorted(stamps)
-            # The two clocks may be read on different processors: a millisecond is forgiven.
-            assert begin - 1_000_000 <= stamps[0]
-            assert stamps[-1] <= end + 1_000_000
+            for datagram in datagrams:
+                assert type(datagram.timestamp) is int
+                # The two clocks may be read on different processors: a millisecond is forgiven.
+                # They need not ascend: Linux begins to stamp what arrives a moment after it was
+                # asked to (net_enable_timestamp), and what came before that gets the time of reading.
+                assert begin - 1_000_000 <= datagram.timestamp <= end + 1_000_000
 
     here.host.run(main)
 
