@@ -557,7 +557,7 @@ def test_packet_info_tells_what_the_sender_set(network: Network, udp_port: int, 
                 assert type(datagram.timestamp) is int
                 # The two clocks may be read on different processors: a millisecond is forgiven.
                 # They need not ascend: Linux begins to stamp what arrives a moment after it was
-                # asked to (net_enable_timestamp), and what came before that gets the time of reading.
+                # asked to (net_enable_timestamp); what came before that gets the time of reading.
                 assert begin - 1_000_000 <= datagram.timestamp <= end + 1_000_000
 
     here.host.run(main)
