@@ -23,7 +23,8 @@ class Datagram(NamedTuple):
       port: the port it was sent to
       interface: the interface it came in by
       hop_limit: the hops it had left when it arrived (IPv4: TTL), if asked for
-      timestamp: when the kernel got it, in nanoseconds since 1970 (UTC), if asked for
+      timestamp: when the kernel got it, in nanoseconds since 1970 (UTC), if asked for. The first
+        after opening may be when it was read instead: Linux begins to stamp a moment later
       traffic_class: the byte with DSCP and ECN (RFC 2474, RFC 3168), if asked for
       truncated: whether the payload was cut. The buffers take the largest UDP datagram there is,
         so it is False unless a system does what none is known to do
