@@ -18,7 +18,7 @@ from .measuring import Bench, Effort
 from .plot import write_plots
 from .programs import Launcher, compile_programs, find_compiler
 from .results import Results
-from .rows import RECEIVERS, SENDERS, Row
+from .rows import RECEIVERS, SENDERS, Row, with_rows_of
 from .scenarios import QUICK, SCENARIOS, Scenario
 from .table import rows_of, write_tables
 
@@ -58,6 +58,12 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--goals", action="store_true", help="say which goals are met")
     parser.add_argument("--list", action="store_true", help="list scenarios and rows")
     parser.add_argument("--read", type=Path, metavar="JSON", help="show earlier results")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="measure this library's rows of another checkout as well, an older one, say",
+    )
     parser.add_argument(
         "--publish",
         type=Path,
@@ -102,6 +108,8 @@ def _make_plan(arguments: argparse.Namespace) -> Plan:
             (scenario, [row for row in found if (scenario.key, row.key) in needed])
             for scenario, found in wanted
         ]
+    if arguments.against is not None:
+        wanted = [(scenario, with_rows_of(rows, arguments.against)) for scenario, rows in wanted]
     return [(scenario, found) for scenario, found in wanted if found]
 
 

@@ -117,7 +117,8 @@ class Bench:
     ) -> AbstractContextManager[Program]:
         host, interface = self.hosts.receiving(link)
         arguments = _write({"--port": port, **_where(interface, groups)})
-        return self.launcher.receiver(host, row.program, [*arguments, *flags, *row.arguments])
+        arguments += [*flags, *row.arguments]
+        return self.launcher.receiver(host, row.program, arguments, row.checkout)
 
     def _run_idle(self, scenario: Idling, row: Row) -> Figures:
         with self._start_receiver(row, FIRST_PORT, scenario.groups, "lo", []) as receiver:
@@ -142,7 +143,8 @@ class Bench:
             arguments = {**_where(interface, None), "--size": scenario.size, "--count": count}
             if row.is_c:
                 arguments["--seconds"] = PATIENCE
-            sender = self.launcher.sender(host, row.program, [*_write(arguments), *row.arguments])
+            words = [*_write(arguments), *row.arguments]
+            sender = self.launcher.sender(host, row.program, words, row.checkout)
             runs[row.key] = partial(_run_sender, stack.enter_context(sender))
         return runs
 

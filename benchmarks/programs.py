@@ -16,6 +16,9 @@ from typing import Any, Final
 
 from .hosts import Host
 
+CHECKOUT: Final = Path(__file__).parents[1]
+"""Where the programs are that are measured, and the library: here."""
+
 _SOURCES: Final = Path(__file__).parent / "c"
 
 _QUIET_MALLOC: Final = {
@@ -118,15 +121,21 @@ class Launcher:
         self._sending_processor = processors[0]
 
     @contextmanager
-    def receiver(self, host: Host, program: str, arguments: Sequence[str]) -> Iterator[Program]:
+    def receiver(
+        self, host: Host, program: str, arguments: Sequence[str], checkout: Path = CHECKOUT
+    ) -> Iterator[Program]:
         command = self._find_command("receivers", program)
-        with self._start(host, self._receiving_processor, command, arguments) as running:
+        processor = self._receiving_processor
+        with self._start(host, processor, command, arguments, checkout) as running:
             yield running
 
     @contextmanager
-    def sender(self, host: Host, program: str, arguments: Sequence[str]) -> Iterator[Program]:
+    def sender(
+        self, host: Host, program: str, arguments: Sequence[str], checkout: Path = CHECKOUT
+    ) -> Iterator[Program]:
         command = self._find_command("senders", program)
-        with self._start(host, self._sending_processor, command, arguments) as running:
+        processor = self._sending_processor
+        with self._start(host, processor, command, arguments, checkout) as running:
             running.stay_on_processor()
             yield running
 
@@ -146,11 +155,16 @@ class Launcher:
 
     @contextmanager
     def _start(
-        self, host: Host, processor: int, command: list[str], arguments: Sequence[str]
+        self,
+        host: Host,
+        processor: int,
+        command: list[str],
+        arguments: Sequence[str],
+        checkout: Path,
     ) -> Iterator[Program]:
         process = subprocess.Popen(
             [*host.prefix, *command, *arguments],
-            cwd=Path(__file__).parents[1],
+            cwd=checkout,
             env={**os.environ, **_QUIET_MALLOC},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
+
+from .programs import CHECKOUT
 
 Kind = Literal["limit", "other", "ours"]
 
@@ -21,6 +24,7 @@ class Row:
       arguments: what the program gets besides the task
       needs: the package that it measures, if that may be missing
       can_tick: whether other tasks can run beside it
+      checkout: where the program and the library are
     """
 
     key: str
@@ -30,6 +34,7 @@ class Row:
     arguments: tuple[str, ...] = ()
     needs: str | None = None
     can_tick: bool = False
+    checkout: Path = CHECKOUT
 
     @property
     def is_c(self) -> bool:
@@ -42,6 +47,20 @@ class Row:
         if self.needs is not None and importlib.util.find_spec(self.needs) is None:
             return f"{self.needs} is not installed"
         return None
+
+
+def with_rows_of(rows: list[Row], checkout: Path) -> list[Row]:
+    """The rows, and behind each of this library's the same of another checkout, say an older one.
+
+    Its key ends in ``-there``.
+    """
+    found = []
+    for row in rows:
+        found.append(row)
+        if row.kind == "ours":
+            there = replace(row, key=f"{row.key}-there", title=f"  {row.title}, there")
+            found.append(replace(there, checkout=checkout.resolve()))
+    return found
 
 
 def _ours(key: str, title: str, *arguments: str) -> Row:

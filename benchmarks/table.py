@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from .programs import CHECKOUT
 from .results import Results
-from .rows import RECEIVERS, SENDERS, Row
+from .rows import RECEIVERS, SENDERS, Row, with_rows_of
 from .scenarios import SCENARIOS, Scenario, Sending
 
 
@@ -41,6 +42,7 @@ def write_tables(results: Results) -> str:
     """Everything that was measured, a table for each scenario."""
     parts = [_write_machine(results)]
     parts += [_write_table(results, s) for s in SCENARIOS if s.key in results.figures]
+    parts += _write_comparison(results)
     if results.skipped:
         parts.append("Not measured\n" + _indent(f"{k}: {v}" for k, v in results.skipped.items()))
     return "\n\n".join(parts) + "\n"
@@ -58,8 +60,22 @@ def _write_machine(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _write_comparison(results: Results) -> list[str]:
+    """This checkout's cost to that of the other one, if one was measured beside it."""
+    lines = [["", "", "ratio of the medians, here to there"]]
+    for scenario in SCENARIOS:
+        column = scenario.columns[0] if COLUMNS[scenario.columns[0]].is_cost else "cpu"
+        for row in rows_of(scenario):
+            here = results.find(scenario.key, row.key, column)
+            there = results.find(scenario.key, f"{row.key}-there", column)
+            if here and there:
+                lines.append([scenario.key, f"{row.title}, {column}", f"{here / there:.2f}"])
+    return ["Here and there\n" + _align(lines)] if len(lines) > 1 else []
+
+
 def _write_table(results: Results, scenario: Scenario) -> str:
-    rows = [row for row in rows_of(scenario) if row.key in results.figures[scenario.key]]
+    rows = with_rows_of(rows_of(scenario), CHECKOUT)  # wherever those of another checkout were
+    rows = [row for row in rows if row.key in results.figures[scenario.key]]
     columns = [COLUMNS[name] for name in scenario.columns]
     lines = [["", *(column.heading for column in columns)]]
     for row in rows:
