@@ -16,7 +16,7 @@ PYTHONS = nox.project.python_versions(PROJECT)
 PLATFORMS = ("linux", "darwin", "win32")
 TESTS_ON_WINDOWS = (
     *("tests/windows", "tests/plan", "tests/os", "tests/cli"),
-    *("tests/test_errors.py", "tests/test_inbox.py", "tests/test_testing.py"),
+    *("tests/test_errors.py", "tests/test_delivery.py", "tests/test_testing.py"),
     "tests/test_receiver_without_kernel.py",
 )
 FORMATTED = ("trio_mcast", "tests", "examples", "benchmarks", "noxfile.py")

@@ -373,7 +373,7 @@ def test_words_that_are_arguments_are_literals(alias: str) -> None:
         "MembershipState": ("joined", "waiting", "failed"),
         "PacketInfoName": ("hop_limit", "timestamp", "traffic_class"),
     }
-    modules = ["_inbox", "_plan.platforms", "_status", "_plan.packet_info"]
+    modules = ["_delivery", "_plan.platforms", "_status", "_plan.packet_info"]
     for name in modules:
         module = importlib.import_module(f"trio_mcast.{name}")
         if hasattr(module, alias):

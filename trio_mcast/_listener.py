@@ -184,8 +184,10 @@ class Listener(metaclass=NoPublicConstructor):
         return self._roster.events.subscribe()
 
     def statistics(self) -> ReceiverStatistics:
-        """What was received and what was lost since the receiver was opened."""
-        self._check_open()
+        """What was received and what was lost since the receiver was opened.
+
+        It works after closing as well, and then returns the last figures.
+        """
         return self._roster.statistics()
 
     def _change_filter(

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from ._delivery import Overflow
 from ._errors import SocketSetupError
 from ._os.readers import reader_for_this_thread
 from ._os.reading import Origin, Reader
@@ -43,6 +44,8 @@ class ReceiverSettings:
     packet_info: frozenset[PacketInfoName]
     receive_buffer: int | None
     follow: bool
+    max_buffered: int
+    overflow: Overflow
 
 
 @dataclass
@@ -74,6 +77,10 @@ class Ear(Protocol):
     reader: Reader
     is_retired: bool
     is_closed: bool
+    over: trio.Event
+    before_close: Callable[[], None] | None
+
+    def fileno(self) -> int: ...
 
     def wait_readable(self) -> Awaitable[None]:
         """Return when there is something to read. Raises ClosedResourceError if it gets closed."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, get_args
 
 import trio
 
-from ._inbox import Inbox, Overflow
+from ._delivery import Delivery, Overflow
 from ._listener import GroupLike, InterfacesLike, Listener, SourceLike
 from ._membership import ReceiverSettings
 from ._nursery import open_service_nursery
@@ -23,13 +22,17 @@ from ._subscription import Subscription
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
 
+_LOOK_SECONDS: Final = 0.5
+"""How often `run_receiver` looks whether anybody still receives from its channel."""
+
 
 class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True):
     """A channel of the datagrams that arrive for some groups, on some interfaces.
 
-    `open_receiver` makes one. Several tasks may receive at once; each datagram goes to one of them.
-    The order is that of arrival for the datagrams of one group on one interface; between groups and
-    interfaces there is none.
+    `open_receiver` makes one. Several tasks may receive at once: each datagram goes to one of them,
+    and tasks that wait are served in the order in which they began to wait. The order is that of
+    arrival for the datagrams of one group on one interface; between groups and interfaces there is
+    none.
 
     Hazard: `receive` and ``async for`` are checkpoints for cancellation every time, but let other
     tasks run only once in 64 datagrams while more are there. This bends trio's rule on purpose: a
@@ -37,9 +40,9 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
     `receive_batch` has a full checkpoint for each batch, and is the fastest way.
     """
 
-    def __init__(self, roster: Roster, inbox: Inbox) -> None:
+    def __init__(self, roster: Roster) -> None:
         super().__init__(roster)
-        self._inbox = inbox
+        self._delivery = roster.delivery
 
     async def receive(self) -> Datagram:
         """The next datagram. Waits for one if none is there.
@@ -48,22 +51,19 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
           trio.ClosedResourceError: the receiver was closed
           trio.BrokenResourceError: every membership has failed for good; the cause tells why
         """
-        return await self._inbox.take()
+        return await self._delivery.receive()
 
     def __anext__(self) -> Coroutine[Any, Any, Datagram]:
-        return self._inbox.take()  # past `receive`, for the sake of speed
+        return self._delivery.receive()  # past `receive`, for the sake of speed
 
     def receive_nowait(self) -> Datagram:
-        """The next datagram that is there already.
-
-        Hazard: datagrams are read from the kernel by background tasks, so a loop that only calls
-        this and never awaits will not see any.
+        """The next datagram that is there already, in the receiver or in the kernel.
 
         Raises:
-          trio.WouldBlock: none is there
+          trio.WouldBlock: none is there, or other tasks wait for the next one
           trio.ClosedResourceError, trio.BrokenResourceError: as `receive`
         """
-        return self._inbox.take_nowait()
+        return self._delivery.receive_nowait()
 
     async def receive_batch(self, max: int | None = None) -> list[Datagram]:
         """All datagrams that are there, at least one: waits for one if none is.
@@ -77,11 +77,11 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
         """
         if max is not None and check_int("max", max) < 1:
             raise ValueError(f"max={max!r}: at least one datagram is returned")
-        return await self._inbox.take_batch(max)
+        return await self._delivery.receive_batch(max)
 
     def batches(self) -> AsyncIterator[list[Datagram]]:
         """Batch after batch, as `receive_batch` returns them, for ``async for``."""
-        return _Batches(self._inbox)
+        return _Batches(self._delivery)
 
     async def aclose(self) -> None:
         """Leave every group and close. Whoever waits in `receive` gets a ClosedResourceError.
@@ -89,93 +89,20 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
         Leaving the ``async with`` block of `open_receiver` does the same.
         """
         self._roster.close()
-        self._inbox.close()
         await trio.lowlevel.checkpoint()
 
 
 class _Batches:
     """No async generator, so that a loop over it can be left without clean-up."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
 
     def __aiter__(self) -> _Batches:
         return self
 
     async def __anext__(self) -> list[Datagram]:
-        return await self._inbox.take_batch(None)
-
-
-class _InboxOutlet:
-    """Batches go to an inbox, which limits how much is there."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self.inbox = inbox
-
-    async def wait_for_room(self) -> None:
-        await self.inbox.wait_for_room()
-
-    def room(self) -> float:
-        return self.inbox.room()
-
-    async def put(self, batch: list[Datagram]) -> None:
-        self.inbox.take_in(batch)
-
-    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
-        self.inbox.count_lost = count_lost
-
-    def is_relief_expected(self) -> bool:
-        return self.inbox.is_taker_coming
-
-    def count_buffered(self) -> int:
-        return len(self.inbox)
-
-    def fail(self, error: BaseException) -> None:
-        self.inbox.fail(error)
-
-
-class _ChannelOutlet:
-    """Batches go to a channel of the program's, which limits how many are there."""
-
-    def __init__(self, channel: trio.MemorySendChannel[list[Datagram]]) -> None:
-        self._channel = channel
-        self._held = 0
-        self._count_lost: Callable[[list[Datagram]], None] = list.clear
-        self.is_over = trio.Event()
-
-    async def wait_for_room(self) -> None:
-        """It is the channel that makes `put` wait."""
-
-    def room(self) -> float:
-        return math.inf
-
-    async def put(self, batch: list[Datagram]) -> None:
-        self._held += len(batch)
-        try:
-            await self._channel.send(batch)
-        except trio.Cancelled:
-            try:
-                self._channel.send_nowait(batch)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                self._count_lost(batch)
-            raise
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.is_over.set()
-            self._count_lost(batch)
-        finally:
-            self._held -= len(batch)
-
-    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
-        self._count_lost = count_lost
-
-    def is_relief_expected(self) -> bool:
-        return False
-
-    def count_buffered(self) -> int:
-        return self._held
-
-    def fail(self, error: BaseException) -> None:
-        self.is_over.set()
+        return await self._delivery.receive_batch(None)
 
 
 @asynccontextmanager
@@ -242,28 +169,27 @@ async def open_receiver(
       SocketSetupError: every interface refused, or the system ran out of something (descriptors,
         memory). If only some refuse, that is their membership's state
     """
-    inbox = make_inbox(max_buffered, overflow)
-    settings = parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    settings = parse_settings(
+        port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
+    )
     subscriptions = parse_subscriptions(groups, sources, interfaces)
-    async with serve(ThisHost(), settings, inbox, subscriptions) as receiver:
+    async with serve(ThisHost(), settings, subscriptions) as receiver:
         yield receiver
 
 
 @asynccontextmanager
 async def serve(
-    host: Host, settings: ReceiverSettings, inbox: Inbox, subscriptions: list[Subscription]
+    host: Host, settings: ReceiverSettings, subscriptions: list[Subscription]
 ) -> AsyncIterator[MulticastReceiver]:
     """A receiver on a host, once all it was told is known to make sense."""
-    roster = Roster(settings, _InboxOutlet(inbox), host)
+    roster = Roster(settings, host)
     try:
         roster.open(subscriptions)
-        inbox.source = roster.pump
         async with open_service_nursery() as nursery:
             roster.attach(nursery)
-            yield MulticastReceiver._create(roster, inbox)
+            yield MulticastReceiver._create(roster)
     finally:
         roster.close()
-        inbox.close()
 
 
 async def run_receiver(
@@ -290,67 +216,81 @@ async def run_receiver(
             async for batch in receive_channel:
                 ...
 
-    `open_receiver` explains the arguments, the exceptions and all else. It ends early, without an
-    error, when the other end of the channel is closed.
+    This is a receiver and a loop that moves its batches to the channel. `open_receiver` explains
+    the arguments, the exceptions and all else. It ends early, without an error, within a second of
+    the other end of the channel being closed.
 
     Args:
       send_channel: takes lists of datagrams. It is not closed when this ends, for it is yours
-      overflow: with ``"wait"`` the channel's own capacity counts, in lists. With ``"drop-oldest"``
-        up to `max_buffered` datagrams are held back for as long as the channel is full, the newest;
-        lists that are in the channel stay
+      overflow, max_buffered: what happens to datagrams while the channel is full. Lists that are in
+        the channel stay there
       task_status: ``nursery.start`` returns, when every membership has been tried, a `Listener`:
         the memberships, to look at and to change
     """
-    inbox = make_inbox(max_buffered, overflow)
-    settings = parse_settings(port, loopback, packet_info, receive_buffer, follow)
+    settings = parse_settings(
+        port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
+    )
     subscriptions = parse_subscriptions(groups, sources, interfaces)
-    channel = _ChannelOutlet(send_channel)
-    outlet = channel if overflow == "wait" else _InboxOutlet(inbox)
-    roster = Roster(settings, outlet, ThisHost())
-    try:
-        roster.open(subscriptions)
+    async with serve(ThisHost(), settings, subscriptions) as receiver:
+        task_status.started(Listener._create(receiver._roster))
         async with open_service_nursery() as nursery:
-            roster.attach(nursery)
-            if outlet is not channel:
-                nursery.start_soon(_forward, inbox, channel)
-            task_status.started(Listener._create(roster))
-            await channel.is_over.wait()
-    finally:
-        roster.close()
+            with trio.CancelScope() as scope:
+                nursery.start_soon(_cancel_when_abandoned, send_channel, scope)
+                await _forward(receiver, send_channel)
 
 
-async def _forward(inbox: Inbox, channel: _ChannelOutlet) -> None:
-    """Move batches on for as long as both ends want it."""
-    while not channel.is_over.is_set():
+async def _forward(
+    receiver: MulticastReceiver, channel: trio.MemorySendChannel[list[Datagram]]
+) -> None:
+    """Move batches on for as long as both ends want it. None is lost without being counted."""
+    while True:
         try:
-            batch = await inbox.take_batch(None)
-        except trio.BrokenResourceError:
-            channel.is_over.set()
+            batch = await receiver.receive_batch()
+        except trio.BrokenResourceError:  # it failed for good, which the memberships show
             return
-        await channel.put(batch)
+        try:
+            await channel.send(batch)
+        except trio.Cancelled:
+            try:
+                channel.send_nowait(batch)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                receiver._roster.count_lost(batch)
+            raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            receiver._roster.count_lost(batch)
+            return
 
 
-def make_inbox(max_buffered: int, overflow: Overflow) -> Inbox:
-    if overflow not in get_args(Overflow):
-        raise ValueError(f'overflow={overflow!r} is neither "wait" nor "drop-oldest"')
-    if check_int("max_buffered", max_buffered) < 1:
-        raise ValueError(f"max_buffered={max_buffered!r}: at least one datagram must fit")
-    return Inbox(max_buffered, overflow)
+async def _cancel_when_abandoned(
+    channel: trio.MemorySendChannel[list[Datagram]], scope: trio.CancelScope
+) -> None:
+    """Trio tells nobody that the last receiving end was closed, but for who sends."""
+    while channel.statistics().open_receive_channels:  # noqa: ASYNC110 # there is no event for it
+        await trio.sleep(_LOOK_SECONDS)
+    scope.cancel()
 
 
 def parse_settings(
     port: int,
     loopback: bool,
     packet_info: PacketInfoName | Collection[PacketInfoName],
+    overflow: Overflow,
+    max_buffered: int,
     receive_buffer: int | None,
     follow: bool,
 ) -> ReceiverSettings:
+    if overflow not in get_args(Overflow):
+        raise ValueError(f'overflow={overflow!r} is neither "wait" nor "drop-oldest"')
+    if check_int("max_buffered", max_buffered) < 1:
+        raise ValueError(f"max_buffered={max_buffered!r}: at least one datagram must fit")
     return ReceiverSettings(
         parse_port(port),
         check_flag("loopback", loopback),
         parse_packet_info(packet_info),
         parse_buffer_size("receive_buffer", receive_buffer),
         check_flag("follow", follow),
+        max_buffered,
+        overflow,
     )
 
 

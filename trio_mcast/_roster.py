@@ -6,16 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from typing import Final, ParamSpec, Protocol
 
 import trio
 
+from ._delivery import Delivery
 from ._errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from ._events import Broadcast
 from ._follow import InterfaceFeed
 from ._membership import Ear, Figures, Key, Membership, ReceiverSettings, SocketEar
-from ._os.readiness import open_readiness_set
+from ._os.readiness import SocketSet, open_socket_set
 from ._os.scan import list_interfaces
 from ._os.sockets import EXHAUSTED
 from ._os.watch import list_groups
@@ -25,7 +27,6 @@ from ._plan.filters import SourceFilter
 from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
 from ._plan.interfaces import Interface, Selector
 from ._plan.plan import SocketPlan
-from ._pump import Pump, Sink
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
@@ -33,19 +34,6 @@ _P = ParamSpec("_P")
 
 # What failed because something had run out, nothing announces when there is enough again.
 _RETRY_SECONDS: Final = 1.0
-
-
-class Outlet(Sink, Protocol):
-    """Where batches go."""
-
-    def report_losses(self, count_lost: Callable[[list[Datagram]], None]) -> None:
-        """Call this with the datagrams, of a batch or of earlier ones, that are lost by it."""
-
-    def count_buffered(self) -> int:
-        """How many datagrams are on their way to the program."""
-
-    def fail(self, error: BaseException) -> None:
-        """No batch will follow."""
 
 
 class Feed(Protocol):
@@ -71,6 +59,9 @@ class Host(Protocol):
 
     def open_ear(self, plan: SocketPlan, port: int) -> Ear: ...
 
+    def open_socket_set(self) -> SocketSet | None:
+        """For all sockets of a receiver; None if each has to be waited for by itself."""
+
 
 class ThisHost:
     """The machine that the program runs on."""
@@ -87,6 +78,9 @@ class ThisHost:
     def open_ear(self, plan: SocketPlan, port: int) -> Ear:
         return SocketEar(plan, port)
 
+    def open_socket_set(self) -> SocketSet | None:
+        return open_socket_set()
+
 
 class Roster:
     """Which groups are heard on which interfaces, and by which tasks.
@@ -95,12 +89,10 @@ class Roster:
     that fails has not happened.
     """
 
-    def __init__(self, settings: ReceiverSettings, outlet: Outlet, host: Host) -> None:
+    def __init__(self, settings: ReceiverSettings, host: Host) -> None:
         self.memberships: dict[Key, Membership] = {}
         self.events: Broadcast[MembershipStatus] = Broadcast()
         self._settings = settings
-        self._outlet = outlet
-        outlet.report_losses(self._count_lost)
         self._host = host
         self._nursery: trio.Nursery | None = None
         self._feed: Feed | None = None
@@ -110,7 +102,9 @@ class Roster:
         self._own_addresses: frozenset[str] = frozenset()
         self._emptied = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
         self.is_closed: bool = False
-        self.pump: Pump | None = None
+        self.delivery: Delivery = Delivery(
+            settings.max_buffered, settings.overflow, host.open_socket_set(), self.count_lost
+        )
 
     # Opening and closing
 
@@ -120,14 +114,11 @@ class Roster:
         if self._settings.follow:
             self._feed = self._host.open_feed()
         self.join(subscriptions)
-        if (readiness := open_readiness_set()) is not None:
-            self.pump = Pump(readiness, self._outlet, self._lose)
 
     def attach(self, nursery: trio.Nursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
         self._nursery = nursery
-        if self.pump is not None:
-            nursery.start_soon(self.pump.run, name="trio_mcast: read")
+        nursery.start_soon(self.delivery.run, name="trio_mcast: read")
         for membership in self.memberships.values():
             for ear in membership.ears:
                 self._attend(membership, ear)
@@ -142,8 +133,7 @@ class Roster:
             membership.close()
         if self._feed is not None:
             self._feed.close()
-        if self.pump is not None:
-            self.pump.close()
+        self.delivery.close()
         self._emptied.unpark_all()
         self.events.end()
 
@@ -163,7 +153,7 @@ class Roster:
         for membership in [*self.memberships.values(), *self._departed]:
             figures.add(membership.figures())
         return ReceiverStatistics(
-            datagrams_buffered=self._outlet.count_buffered(),
+            datagrams_buffered=len(self.delivery),
             memberships=tuple(m.statistics() for m in self.memberships.values()),
             **vars(figures),
         )
@@ -296,30 +286,9 @@ class Roster:
         """
         while not ear.is_closed and self._has_leftovers_before(membership, ear):
             await self._emptied.park()
-        if isinstance(ear, SocketEar) and self.pump is not None and not ear.over.is_set():
-            await self.pump.watch(membership, ear)
-        has_more = False
-        while not ear.is_closed:
-            try:
-                if ear.is_retired:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await ear.wait_readable()
-            except trio.ClosedResourceError:  # closed, or retired
-                continue
-            await self._outlet.wait_for_room()
-            if ear.is_closed:
-                break
-            batch: list[Datagram] = []
-            try:
-                has_more = bool(ear.reader.read(batch, has_more))
-            except OSError as error:
-                self._lose(membership, ear, error)
-            else:
-                if ear.is_retired and not has_more:
-                    membership.discard(ear)
-            if batch:
-                await self._outlet.put(batch)
+        await self.delivery.deliver_from(ear, partial(self._lose, membership, ear))
+        if not ear.is_closed:
+            membership.discard(ear)
         if membership in self._departed and not membership.ears:
             self._departed.remove(membership)
             self._figures_of_the_past.add(membership.figures())
@@ -341,9 +310,9 @@ class Roster:
             return
         self.events.publish(membership.status())
         if not self._settings.follow and not any(m.is_joined for m in self.memberships.values()):
-            self._outlet.fail(error)
+            self.delivery.fail(error)
 
-    def _count_lost(self, lost: list[Datagram]) -> None:
+    def count_lost(self, lost: list[Datagram]) -> None:
         for datagram in lost:
             membership = self.memberships.get((datagram.group, datagram.interface.index))
             if membership is None:  # it was left meanwhile

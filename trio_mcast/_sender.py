@@ -268,8 +268,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 yield receive_channel
 
     def statistics(self) -> SenderStatistics:
-        """What was sent since the sender was opened."""
-        self._exits.require_open()
+        """What was sent since the sender was opened; after closing, the last figures."""
         figures = self._exits.figures()
         return SenderStatistics(
             datagrams_sent=self._datagrams_sent + figures.datagrams_sent,

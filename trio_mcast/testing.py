@@ -29,8 +29,8 @@ from typing import Final, Literal, NamedTuple
 
 import trio
 
+from ._delivery import Overflow
 from ._errors import AddressError, InterfaceNotFoundError, SendError, SocketSetupError
-from ._inbox import Overflow
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._membership import Ear, Membership
 from ._os.reading import DATAGRAMS_PER_READ, Origin, Reader
@@ -54,7 +54,6 @@ from ._plan.plan import DEFAULT_RECEIVE_BUFFER, SocketPlan, plan_sender
 from ._receiver import (
     DEFAULT_MAX_BUFFERED,
     MulticastReceiver,
-    make_inbox,
     parse_settings,
     parse_subscriptions,
     serve,
@@ -207,10 +206,11 @@ class MemoryNetwork:
         follow: bool = True,
     ) -> AsyncIterator[MulticastReceiver]:
         """As `trio_mcast.open_receiver`, on this network."""
-        inbox = make_inbox(max_buffered, overflow)
-        settings = parse_settings(port, loopback, packet_info, receive_buffer, follow)
+        settings = parse_settings(
+            port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
+        )
         subscriptions = parse_subscriptions(groups, sources, interfaces)
-        async with serve(_MemoryHost(self), settings, inbox, subscriptions) as receiver:
+        async with serve(_MemoryHost(self), settings, subscriptions) as receiver:
             self._receivers.append(receiver)
             try:
                 yield receiver
@@ -514,6 +514,9 @@ class _MemoryHost:
                 )
         return _MemoryEar(plan, port)
 
+    def open_socket_set(self) -> None:
+        """There is nothing that the system could wait for."""
+
 
 class _MemoryFeed:
     """Tells a roster what happens to interfaces."""
@@ -555,7 +558,12 @@ class _MemoryEar(Ear):
         self.reader = self._queue = _MemoryReader(Origin.of(plan, port))
         self.is_retired = False
         self.is_closed = False
+        self.over = trio.Event()
+        self.before_close = None
         self._waiting = trio.lowlevel.ParkingLot()
+
+    def fileno(self) -> int:
+        return -1
 
     def put(self, datagram: Datagram) -> None:
         self._queue.arrived.append(datagram)

@@ -29,6 +29,80 @@ def talker_beside(here: Card, group: str, port: int) -> Talker:
     return here.peer.talker(group, port)
 
 
+# --- Several tasks at one receiver ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_batches", [True, False])
+@pytest.mark.parametrize("passes_a_checkpoint", [True, False])
+def test_tasks_that_wait_share_as_they_share_a_memory_channel(
+    network: Network, udp_port: int, in_batches: bool, passes_a_checkpoint: bool
+) -> None:
+    here, _there = network.pair()
+    talker = talker_beside(here, QUIET, udp_port)
+
+    async def main() -> None:
+        counts = [0] * 4
+        async with (
+            trio_mcast.open_receiver(QUIET, port=udp_port) as receiver,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def take(name: int) -> None:
+                while True:
+                    batch = await receiver.receive_batch(None if in_batches else 1)
+                    counts[name] += len(batch)
+                    if passes_a_checkpoint:
+                        await trio.lowlevel.checkpoint()
+
+            for name in range(4):
+                nursery.start_soon(take, name)
+                await trio.testing.wait_all_tasks_blocked()
+            for number in range(1, 101):
+                talker.send(b"")
+                await wait_until_async(lambda number=number: sum(counts) == number, "it was taken")
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert counts == [25, 25, 25, 25]
+
+    here.host.run(main)
+
+
+def test_a_lone_receive_has_its_turn_beside_a_loop(network: Network, udp_port: int) -> None:
+    here, _there = network.pair()
+    talker = talker_beside(here, QUIET, udp_port)
+
+    async def main() -> None:
+        in_loop: list[bytes] = []
+        async with (
+            trio_mcast.open_receiver(QUIET, port=udp_port) as receiver,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def loop() -> None:
+                async for datagram in receiver:
+                    in_loop.append(datagram.data)
+
+            nursery.start_soon(loop)
+            await trio.testing.wait_all_tasks_blocked()
+            talker.send(b"one")
+            await wait_until_async(lambda: in_loop, "the loop has it")
+            alone: list[bytes] = []
+
+            async def receive_once() -> None:
+                alone.append((await receiver.receive()).data)
+
+            nursery.start_soon(receive_once)
+            await trio.testing.wait_all_tasks_blocked()
+            for data in (b"two", b"three"):
+                talker.send(data)
+                await wait_until_async(lambda data=data: data in in_loop + alone, "it arrives")
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert (in_loop, alone) == ([b"one", b"two"], [b"three"])
+
+    here.host.run(main)
+
+
 # --- The order of things, whatever the machine's speed --------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What arrives at a receiver, and the ways to take it."""
 
+import functools
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -143,6 +144,25 @@ def test_receive_nowait_raises_would_block_when_there_is_nothing(
             assert [d.data for d in await everything(receiver)] == [b"one", b"two"]
             with pytest.raises(trio.WouldBlock):
                 receiver.receive_nowait()
+
+    here.host.run(main)
+
+
+def test_receive_nowait_looks_into_the_kernel_itself(network: Network, udp_port: int) -> None:
+    here, there = network.pair()
+    witness = here.listener(GROUP4, udp_port)
+    talker = there.talker(GROUP4, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            await trio.testing.wait_all_tasks_blocked()
+            talker.send(b"one", b"two")
+            assert [witness.receive_data(), witness.receive_data()] == [b"one", b"two"]
+            with trio.testing.assert_no_checkpoints():
+                got = [receiver.receive_nowait().data, receiver.receive_nowait().data]
+                with pytest.raises(trio.WouldBlock):
+                    receiver.receive_nowait()
+            assert got == [b"one", b"two"]
 
     here.host.run(main)
 
@@ -865,6 +885,35 @@ def test_run_receiver_loses_nothing_to_a_channel_without_buffer(
                 got += [d.data for d in await receive_channel.receive()]
             assert got == sent
             nursery.cancel_scope.cancel()
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("overflow", ["wait", "drop-oldest"])
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_run_receiver_ends_soon_after_the_other_end_of_its_channel_is_closed(
+    network: Network, udp_port: int, overflow: Any, is_quiet: bool
+) -> None:
+    here, there = network.pair()
+    talker = there.talker(GROUP4, udp_port)
+
+    async def main() -> None:
+        send_channel, receive_channel = trio.open_memory_channel[list[trio_mcast.Datagram]](1)
+        async with trio.open_nursery() as nursery:
+            run = functools.partial(
+                trio_mcast.run_receiver, send_channel, GROUP4, port=udp_port, overflow=overflow
+            )
+            listener = await nursery.start(run)
+            talker.send(b"one")
+            assert [d.data for d in await receive_channel.receive()] == [b"one"]
+            await receive_channel.aclose()
+            if not is_quiet:
+                talker.send(b"two")
+            await wait_until_async(lambda: not nursery.child_tasks, "it ended", patience=1)
+        assert not here.host.has_joined(GROUP4)
+        figures = listener.statistics()
+        assert figures.datagrams_received == 1 + figures.dropped_by_overflow
+        send_channel.close()
 
     here.host.run(main)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -15,43 +16,54 @@ _MOST_EVENTS: Final = 64
 
 
 class EpollSet:
-    """A set of sockets that is itself readable when one of them is.
+    """A `SocketSet`: an epoll instance is readable when one of its sockets is.
 
-    Waiting for it is one registration with the event loop, however many sockets there are, and one
-    wake-up, however many of them have become readable.
+    The alarm is a second instance that holds the first one.
     """
 
     def __init__(self) -> None:
-        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._sockets = select.epoll()
         try:
-            self._epoll = select.epoll()
-            self._epoll.register(self._alarm, select.EPOLLIN)
-        except OSError:
-            os.close(self._alarm)
+            self._alarm = select.epoll()
+        except BaseException:
+            self._sockets.close()
             raise
-
-    def fileno(self) -> int:
-        return self._epoll.fileno()
+        self._alarm.register(self._sockets.fileno(), 0)
+        self._descriptor = self._sockets.fileno()
 
     def add(self, descriptor: int) -> None:
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._sockets.register(descriptor, select.EPOLLIN)
 
     def remove(self, descriptor: int) -> None:
-        """A closed socket has removed itself."""
-        self._epoll.unregister(descriptor)
+        """Of an open socket; a closed one has removed itself."""
+        self._sockets.unregister(descriptor)
 
     def ready(self) -> Sequence[int]:
         """Those that are readable, or some of them: then others are next, for they take turns."""
-        found = [descriptor for descriptor, _event in self._epoll.poll(0, _MOST_EVENTS)]
-        if self._alarm in found:
-            os.eventfd_read(self._alarm)
-            found.remove(self._alarm)
-        return found
+        return [descriptor for descriptor, _event in self._sockets.poll(0, _MOST_EVENTS)]
 
-    def wake(self) -> None:
-        """Make the set readable, once, for another reason than its sockets."""
-        os.eventfd_write(self._alarm, 1)
+    def wait(self) -> Awaitable[None]:
+        """Return when a socket is readable. Raises ClosedResourceError if interrupted."""
+        return trio.lowlevel.wait_readable(self._descriptor)  # noqa: ASYNC105 # a frame saved
+
+    def interrupt(self) -> None:
+        """Wake whoever is in `wait`."""
+        # Trio means it for a descriptor that is about to be closed, and forgets about it until
+        # somebody waits for it again, which is what happens here.
+        trio.lowlevel.notify_closing(self._descriptor)
+
+    def arm(self) -> None:
+        """Have the alarm go off as soon as a socket is readable, and until `disarm`."""
+        self._alarm.modify(self._descriptor, select.EPOLLIN)
+
+    def disarm(self) -> None:
+        self._alarm.modify(self._descriptor, 0)
+
+    def wait_for_alarm(self) -> Awaitable[None]:
+        """Return when the alarm has gone off. Raises ClosedResourceError if the set is closed."""
+        return trio.lowlevel.wait_readable(self._alarm)  # noqa: ASYNC105
 
     def close(self) -> None:
-        self._epoll.close()
-        os.close(self._alarm)
+        for epoll in (self._sockets, self._alarm):
+            trio.lowlevel.notify_closing(epoll)
+            epoll.close()
