@@ -6,7 +6,8 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -18,52 +19,12 @@ from ._os.scan import default_interface
 from ._plan.addresses import Group
 from ._plan.datagram import SocketAddress
 from ._plan.follow import Event, EventsLost, LinkGone
-from ._plan.interfaces import ByName, Interface, Selector, find, require, select
+from ._plan.interfaces import Interface
 from ._plan.plan import SocketPlan
 from ._plan.remedies import add_remedy
+from ._plan.selection import Selection
 
 SendTo: TypeAlias = Callable[[bytes | bytearray | memoryview, SocketAddress], int]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which interfaces a program wants to send by.
-
-    Attributes:
-      selectors: what it named. None: the one of the default route, or every fitting one
-      zone: what the group's zone says besides
-      is_single: one interface, which must be clear, or as many as there are
-    """
-
-    selectors: tuple[Selector, ...] | None
-    zone: Selector | None
-    is_single: bool
-
-    def resolve(self, group: Group, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
-        """The interfaces to begin with.
-
-        Raises:
-          InterfaceNotFoundError: one that is named does not exist, or none fits
-          ValueError: one is wanted, and several are meant
-        """
-        if self.zone is not None:
-            listing = require(self.zone, listing)
-        for selector in self.selectors or ():
-            require(selector, listing)
-        if self.selectors is None and self.is_single:
-            return (_default_interface(group),)
-        found = self.find(group, listing)
-        if not found:
-            raise InterfaceNotFoundError(f"no interface is up and fit for {group}")
-        if self.is_single and len(found) > 1:
-            names = ", ".join(interface.name for interface in found)
-            raise ValueError(f"interface= means several ({names}): use interfaces=")
-        return found
-
-    def find(self, group: Group, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
-        if self.zone is not None:
-            listing = find(self.zone, listing)
-        return select(self.selectors, group.version, listing)
 
 
 def _default_interface(group: Group) -> Interface:
@@ -88,14 +49,23 @@ class Exits:
     def __init__(
         self,
         group: Group,
-        choice: Choice,
+        selection: Selection | None,
         make_plan: Callable[[Interface], SocketPlan],
+        *,
+        is_single: bool,
     ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+          selection: which interfaces to send by; None: the one of the default route
+          is_single: one interface, which must be clear, or as many as there are
+        """
         self.all: list[Egress] = []
         self.direct: tuple[SendTo, SocketAddress] | None = None
         self.version: int = 0
         self._group = group
-        self._choice = choice
+        self._selection = selection
+        self._is_single = is_single
         self._make_plan = make_plan
         self._feed: InterfaceFeed | None = None
         self._is_closed = False
@@ -106,14 +76,28 @@ class Exits:
     def open(self) -> None:
         """Open a socket for each interface. After an error, `close`.
 
-        Raises: as `Choice.resolve`, and
+        Raises:
+          InterfaceNotFoundError: one that is named does not exist, or none fits
+          ValueError: one is wanted, and several are meant
           SocketSetupError: the kernel refused one
         """
         self._feed = InterfaceFeed()
-        interfaces = self._choice.resolve(self._group, self._feed.listing)
-        for egress in [Egress(self._make_plan, i) for i in interfaces]:
+        for egress in [Egress(self._make_plan, i) for i in self._choose(self._feed.listing)]:
             egress.open()
             self._add(egress)
+
+    def _choose(self, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
+        if self._selection is None:
+            chosen = _default_interface(self._group)
+            self._selection = Selection.parse(chosen)  # also when the default route changes
+            return (chosen,)
+        found = self._selection.require(listing, self._group.version)
+        if not found:
+            raise InterfaceNotFoundError(f"no interface is up and fit for {self._group}")
+        if self._is_single and len(found) > 1:
+            names = ", ".join(interface.name for interface in found)
+            raise ValueError(f"interface= means several ({names}): use interfaces=")
+        return found
 
     def close(self) -> None:
         self._is_closed = True
@@ -184,6 +168,7 @@ class Exits:
             self._adapt(events, self._feed.listing)
 
     def _adapt(self, events: list[Event], listing: tuple[Interface, ...]) -> None:
+        assert self._selection is not None
         lost_all = any(isinstance(event, EventsLost) for event in events)
         gone = {event.index for event in events if isinstance(event, LinkGone)}
         present = {interface.index: interface for interface in listing}
@@ -191,28 +176,21 @@ class Exits:
             index = egress.interface.index
             now = None if egress.is_absent or index in gone else present.get(index)
             if now is None or lost_all:
-                now = self._find_again(egress.interface, listing) or now
+                still_means = partial(self._selection.still_means, egress.interface)
+                now = next(filter(still_means, listing), now)
             if now is not None:
                 has_lost_socket = lost_all or index in gone or now.index != index
                 egress.see_interface(now, has_lost_socket=has_lost_socket)
             else:
                 egress.lose_interface()
-                if self._choice.selectors is None and not self._choice.is_single:
+                if not self._selection.is_named:
                     self._remove(egress)
-        if not self._choice.is_single:
+        if not self._is_single:
             known = {egress.interface.index for egress in self.all}
-            for interface in self._choice.find(self._group, listing):
+            for interface in self._selection.find(listing, self._group.version):
                 if interface.index not in known:
                     self._try_to_add(interface)
         self._note_change()
-
-    def _find_again(self, before: Interface, listing: tuple[Interface, ...]) -> Interface | None:
-        """The interface that the program means now by what meant the other one before."""
-        selectors = self._choice.selectors or (ByName(before.name),)
-        for interface in listing:
-            if any(s.matches(before) and s.matches(interface) for s in selectors):
-                return interface
-        return None
 
     def _try_to_add(self, interface: Interface) -> None:
         try:

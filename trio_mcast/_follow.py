@@ -13,7 +13,8 @@ from ._nursery import open_service_nursery
 from ._os.scan import list_interfaces
 from ._os.watch import open_watch
 from ._plan.follow import Event, EventsLost, GroupEnded, LinkGone, compare_listings
-from ._plan.interfaces import Interface, InterfaceSelector, find, parse_selector
+from ._plan.interfaces import Interface
+from ._plan.selection import InterfaceSelector, Selection
 
 # Where a system announces nothing, or nothing to us.
 _POLL_SECONDS: Final = 2.0
@@ -166,11 +167,11 @@ async def wait_for_interface(name: InterfaceSelector) -> Interface:
       name: its name; an index, an address, a network or an `Interface` do as well. If several fit,
         the first is returned
     """
-    selector = parse_selector(name)
+    selection = Selection.parse_one(name)
     await trio.lowlevel.checkpoint()
     feed = InterfaceFeed()
     try:
-        while not (found := find(selector, feed.listing)):
+        while not (found := selection.find(feed.listing)):
             await feed.wait()
         return found[0]
     finally:

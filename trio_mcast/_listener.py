@@ -13,15 +13,14 @@ from ._events import EventStream
 from ._final import NoPublicConstructor
 from ._plan.addresses import parse_group, parse_source, parse_sources
 from ._plan.filters import SourceFilter
-from ._plan.interfaces import InterfaceSelector, parse_selectors
 from ._plan.platforms import FilterMode
+from ._plan.selection import InterfacesLike as InterfacesLike, Selection
 from ._roster import Roster
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
 GroupLike: TypeAlias = str | IPv4Address | IPv6Address
 SourceLike: TypeAlias = str | IPv4Address | IPv6Address
-InterfacesLike: TypeAlias = "InterfaceSelector | Iterable[InterfaceSelector] | None"
 
 
 class Listener(metaclass=NoPublicConstructor):
@@ -66,9 +65,10 @@ class Listener(metaclass=NoPublicConstructor):
           MulticastError: the group is not joined there
           trio.ClosedResourceError: the receiver was closed
         """
-        parsed, selectors = parse_group(group), parse_selectors(interfaces)
+        parsed = parse_group(group)
+        selection = Selection.parse(interfaces, zone=parsed.zone)
         await self._checkpoint()
-        self._roster.leave(parsed, selectors)
+        self._roster.leave(parsed, selection)
 
     @asynccontextmanager
     async def joined(
@@ -196,9 +196,10 @@ class Listener(metaclass=NoPublicConstructor):
         interfaces: InterfacesLike,
         change: Callable[[SourceFilter], SourceFilter],
     ) -> None:
-        parsed, selectors = parse_group(group), parse_selectors(interfaces)
+        parsed = parse_group(group)
+        selection = Selection.parse(interfaces, zone=parsed.zone)
         self._check_open()
-        self._roster.change_filter(parsed, selectors, change)
+        self._roster.change_filter(parsed, selection, change)
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()

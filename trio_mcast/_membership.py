@@ -356,7 +356,9 @@ class Membership:
 
     def held(self) -> Held:
         """The membership as the rules of following see it."""
-        return Held(self.group, self.interface.index, self.is_joined, self.subscription.is_named)
+        return Held(
+            self.group, self.interface.index, self.is_joined, self.subscription.selection.is_named
+        )
 
     def status(self) -> MembershipStatus:
         return MembershipStatus(

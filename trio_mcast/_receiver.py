@@ -139,7 +139,7 @@ async def open_receiver(
       port: the UDP port, 1 to 65535. Other programs may use it too, if they share it
       sources: the senders to accept, source-specific multicast (RFC 4607): one address or several.
         They hold for every group of their own IP version
-      interfaces: where to listen. None: every interface that is up, can multicast, is not loopback
+      interfaces: where to listen. None or ``"all"``: every interface that is up, can multicast, is not loopback
         and has what the IP version needs (IPv4: an address). Otherwise one or several of: a name,
         an index, an address of the interface, a network it has an address in
         (``"192.168.1.0/24"``), an `Interface`. What is named is taken as it is

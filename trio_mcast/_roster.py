@@ -25,8 +25,9 @@ from ._plan.addresses import Group
 from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
 from ._plan.follow import Action, CarrierWatch, Changes, Event, decide
-from ._plan.interfaces import Interface, Selector
+from ._plan.interfaces import Interface
 from ._plan.plan import SocketPlan
+from ._plan.selection import Selection
 from ._status import MembershipStatus, ReceiverStatistics
 from ._subscription import Subscription
 
@@ -167,8 +168,7 @@ class Roster:
         self._see_own_addresses(listing)
         joining: dict[Key, Membership] = {}
         for subscription in subscriptions:
-            subscription.require_interfaces(listing)
-            interfaces = subscription.find_interfaces(listing)
+            interfaces = subscription.selection.require(listing, subscription.group.version)
             if not interfaces and not self._settings.follow:
                 raise InterfaceNotFoundError(
                     f"no interface is up and fit for {subscription.group}; name one to try it"
@@ -187,13 +187,12 @@ class Roster:
         for membership in joining.values():
             self.events.publish(membership.status())
 
-    def leave(self, group: Group, selectors: tuple[Selector, ...] | None) -> None:
+    def leave(self, group: Group, meant: Selection) -> None:
         """Leave a group on the interfaces selected, now and for the future."""
-        meant = Subscription(group, SourceFilter("exclude"), selectors)
-        leaving = self._select(meant)
+        leaving = self._select(group, meant)
         for subscription in self._subscriptions:
             if subscription.group.address == group.address:
-                subscription.leave(meant.named)
+                subscription.selection = subscription.selection.leaving(meant)
         self._drop(leaving)
         used = {id(membership.subscription) for membership in self.memberships.values()}
         self._subscriptions = [
@@ -201,7 +200,7 @@ class Roster:
             for s in self._subscriptions
             if s.group.address != group.address
             or id(s) in used
-            or (meant.is_named and not s.is_named)
+            or (meant.is_named and not s.selection.is_named)
         ]
 
     def cancel(self, subscription: Subscription) -> None:
@@ -213,12 +212,11 @@ class Roster:
     def change_filter(
         self,
         group: Group,
-        selectors: tuple[Selector, ...] | None,
+        meant: Selection,
         change: Callable[[SourceFilter], SourceFilter],
     ) -> None:
         """Change whom a group's memberships hear: all of them, or, if one refuses, none."""
-        meant = Subscription(group, SourceFilter("exclude"), selectors)
-        wanted = [(m, m.filter, change(m.filter)) for m in self._select(meant)]
+        wanted = [(m, m.filter, change(m.filter)) for m in self._select(group, meant)]
         done: list[tuple[Membership, SourceFilter]] = []
         try:
             for membership, old, new in wanted:
@@ -237,15 +235,14 @@ class Roster:
         for membership, _old, _new in wanted:
             self.events.publish(membership.status())
 
-    def _select(self, meant: Subscription) -> list[Membership]:
-        group = meant.group.address
-        if not meant.is_named and any(s.group.address == group for s in self._subscriptions):
-            return [m for m in self.memberships.values() if m.group == group]
-        found = [
-            m for m in self.memberships.values() if m.group == group and meant.covers(m.interface)
-        ]
+    def _select(self, group: Group, meant: Selection) -> list[Membership]:
+        found = [m for m in self.memberships.values() if m.group == group.address]
+        if meant.is_named:
+            found = [m for m in found if meant.covers(m.interface)]
+        elif any(s.group.address == group.address for s in self._subscriptions):
+            return found
         if not found:
-            raise MulticastError(f"{meant.group} is not joined there")
+            raise MulticastError(f"{group} is not joined there")
         return found
 
     def _drop(self, memberships: Iterable[Membership]) -> None:
@@ -385,7 +382,7 @@ class Roster:
             if key != membership.key and key in self.memberships:
                 self._rename_key(key, membership.key)
         for subscription in self._subscriptions:
-            for interface in subscription.find_interfaces(listing):
+            for interface in subscription.find(listing):
                 if (subscription.group.address, interface.index) not in self.memberships:
                     self._join_one(subscription, interface)
         for membership in self.memberships.values():
@@ -397,7 +394,7 @@ class Roster:
         """Join where something has turned up: what was missed, by another index, or news."""
         for key, membership in self.memberships.items():
             is_its_own = membership.is_absent and membership.subscription is subscription
-            if is_its_own and subscription.means_the_same(membership.interface, interface):
+            if is_its_own and subscription.selection.still_means(membership.interface, interface):
                 _try(membership.reopen_at, interface)
                 self._rename_key(key, membership.key)
                 return
@@ -429,9 +426,7 @@ def _is_still_meant(membership: Membership, changes: Changes, interface: Interfa
     before = membership.interface
     if not (membership.is_absent or changes.everything or before.index in changes.dropped):
         return True
-    if membership.subscription.is_named:
-        return membership.subscription.means_the_same(before, interface)
-    return before.name == interface.name
+    return membership.subscription.selection.still_means(before, interface)
 
 
 def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:

@@ -6,28 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, ip_address
 from itertools import groupby, islice
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
 
 from ._egress import Egress
 from ._errors import AddressError, SendError
-from ._exits import Choice, Exits
+from ._exits import Exits
 from ._final import NoPublicConstructor
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
 from ._os.sockets import current_platform, drain_error_queue
 from ._plan.addresses import Group, check_sendable, parse_group, parse_port
 from ._plan.datagram import SocketAddress
-from ._plan.interfaces import (
-    ByName,
-    Interface,
-    InterfaceSelector,
-    parse_selector,
-    parse_selectors,
-)
+from ._plan.interfaces import Interface
 from ._plan.plan import SocketPlan, plan_sender
+from ._plan.selection import InterfaceSelector, Selection
 from ._status import SenderStatistics
 
 Payload: TypeAlias = bytes | bytearray | memoryview
@@ -323,7 +318,7 @@ async def open_sender(
     *,
     port: int,
     interface: InterfaceSelector | None = None,
-    interfaces: InterfacesLike | Literal["all"] = None,
+    interfaces: InterfacesLike = None,
     hop_limit: int = 1,
     loopback: bool = True,
     traffic_class: int | None = None,
@@ -385,8 +380,8 @@ async def open_sender(
         )
 
     make_plan(_ANY_INTERFACE)  # what is wrong with an argument is said before anything is opened
-    choice = _parse_choice(parsed, interface, interfaces)
-    exits = Exits(parsed, choice, make_plan)
+    selection, is_single = parse_interfaces(parsed, interface, interfaces)
+    exits = Exits(parsed, selection, make_plan, is_single=is_single)
     try:
         exits.open()
         async with open_service_nursery() as nursery:
@@ -401,17 +396,16 @@ _ANY_INTERFACE: Final = Interface(
 )
 
 
-def _parse_choice(
+def parse_interfaces(
     group: Group,
     interface: InterfaceSelector | None,
-    interfaces: InterfacesLike | Literal["all"],
-) -> Choice:
+    interfaces: InterfacesLike,
+) -> tuple[Selection | None, bool]:
+    """What was given for the two arguments: a selection, or the default route, and whether one."""
     if interface is not None and interfaces is not None:
         raise ValueError(f"give interface={interface!r} or interfaces={interfaces!r}, not both")
-    zone = None if group.zone is None else ByName(group.zone)
     if interface is not None:
-        return Choice((parse_selector(interface),), zone, is_single=True)
+        return Selection.parse_one(interface, zone=group.zone), True
     if interfaces is None:
-        return Choice(None if zone is None else (zone,), zone, is_single=True)
-    selectors = None if interfaces == "all" else parse_selectors(interfaces)
-    return Choice(selectors, zone, is_single=False)
+        return None if group.zone is None else Selection.parse(None, zone=group.zone), True
+    return Selection.parse(interfaces, zone=group.zone), False

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
@@ -35,22 +35,14 @@ from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._membership import Ear, Membership
 from ._os.reading import DATAGRAMS_PER_READ, Origin, Reader
 from ._os.sockets import current_platform
-from ._plan.addresses import check_sendable, parse_group, parse_port, parse_source
+from ._plan.addresses import Group, check_sendable, parse_group, parse_port, parse_source
 from ._plan.datagram import Datagram, SocketAddress
 from ._plan.follow import Event, LinkSeen, compare_listings
-from ._plan.interfaces import (
-    ByName,
-    Interface,
-    InterfaceSelector,
-    find,
-    parse_selector,
-    parse_selectors,
-    require,
-    select,
-)
+from ._plan.interfaces import Interface
 from ._plan.options import SocketOption
 from ._plan.packet_info import PacketInfoName
 from ._plan.plan import DEFAULT_RECEIVE_BUFFER, SocketPlan, plan_sender
+from ._plan.selection import InterfaceSelector, Selection
 from ._receiver import (
     DEFAULT_MAX_BUFFERED,
     MulticastReceiver,
@@ -58,7 +50,7 @@ from ._receiver import (
     parse_subscriptions,
     serve,
 )
-from ._sender import Answer, Payload
+from ._sender import Answer, Payload, parse_interfaces
 from ._status import SenderStatistics
 
 _SENDER_PORT: Final = 40000
@@ -224,7 +216,7 @@ class MemoryNetwork:
         *,
         port: int,
         interface: InterfaceSelector | None = None,
-        interfaces: InterfacesLike | Literal["all"] = None,
+        interfaces: InterfacesLike = None,
         hop_limit: int = 1,
         loopback: bool = True,
         traffic_class: int | None = None,
@@ -238,7 +230,7 @@ class MemoryNetwork:
           A `FakeSender`, which can do what a `MulticastSender` can and remembers what it sent.
         """
         parsed = parse_group(group)
-        chosen = self._choose(parsed.zone, parsed.version, interface, interfaces)
+        chosen = self._choose(parsed, interface, interfaces)
         for each in chosen:
             plan_sender(  # for what it refuses
                 current_platform(),
@@ -273,23 +265,15 @@ class MemoryNetwork:
 
     def _choose(
         self,
-        zone: str | None,
-        version: Literal[4, 6],
+        group: Group,
         interface: InterfaceSelector | None,
-        interfaces: InterfacesLike | Literal["all"],
+        interfaces: InterfacesLike,
     ) -> tuple[Interface, ...]:
-        if interface is not None and interfaces is not None:
-            raise ValueError(f"give interface={interface!r} or interfaces={interfaces!r}, not both")
-        listing = self._interfaces if zone is None else require(ByName(zone), self._interfaces)
-        if interface is not None:
-            return require(parse_selector(interface), listing)[:1]
-        selectors = None if interfaces in (None, "all") else parse_selectors(interfaces)
-        for selector in selectors or ():
-            require(selector, listing)
-        found = listing if zone is not None else select(selectors, version, listing)
+        selection, is_single = parse_interfaces(group, interface, interfaces)
+        found = (selection or Selection()).require(self._interfaces, group.version)
         if not found:
             raise InterfaceNotFoundError("no interface is up and fit for it")
-        return found if interfaces is not None else found[:1]
+        return found[:1] if is_single else found
 
     # What arrives
 
@@ -362,7 +346,7 @@ class MemoryNetwork:
         settings = receiver._roster._settings
         if port not in (None, settings.port):
             return False
-        by = None if interface is None else find(parse_selector(interface), self._interfaces)
+        by = None if interface is None else Selection.parse(interface).find(self._interfaces)
         memberships = [
             membership
             for membership in receiver._roster.memberships.values()
@@ -416,7 +400,7 @@ class MemoryNetwork:
         fault = _Fault(
             OSError(errno.ENODEV, os.strerror(errno.ENODEV)) if error is None else error,
             None if group is None else parse_group(group).address,
-            None if interface is None else require(parse_selector(interface), self._interfaces),
+            None if interface is None else Selection.parse(interface).require(self._interfaces),
         )
         self._faults.append(fault)
         for receiver in self._receivers:
@@ -842,7 +826,7 @@ async def open_fake_sender(
     *,
     port: int = 5000,
     interface: InterfaceSelector | None = None,
-    interfaces: InterfacesLike | Literal["all"] = None,
+    interfaces: InterfacesLike = None,
     hop_limit: int = 1,
     loopback: bool = True,
     traffic_class: int | None = None,

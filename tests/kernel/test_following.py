@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import trio
@@ -474,14 +475,20 @@ def test_an_interface_with_a_new_index_is_joined_when_the_selection_covers_it(
     here.host.run(main)
 
 
+@pytest.mark.parametrize("form", [int, str, "zone"])
 def test_an_index_that_was_named_is_heard_again_only_under_that_index(
-    network: Network, udp_port: int
+    network: Network, udp_port: int, form: Any
 ) -> None:
+    """However it is written: as a number, as text, as a zone."""
     here, _there = network.pair()
     index = here.index
+    group = f"{GROUP4}%{index}" if form == "zone" else GROUP4
+    interfaces = None if form == "zone" else form(index)
 
     async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port, interfaces=index) as receiver:
+        async with trio_mcast.open_receiver(
+            group, port=udp_port, interfaces=interfaces
+        ) as receiver:
             here.delete()
             here.create()
             await settle()
@@ -490,6 +497,9 @@ def test_an_index_that_was_named_is_heard_again_only_under_that_index(
             here.delete()
             here.create(with_index=index)
             await wait_until_joined(receiver, here.host, GROUP4, "eth0")
+            assert states(receiver) == ["joined"]
+            talker_beside(here, GROUP4, udp_port).send(b"hello")
+            assert (await receiver.receive()).data == b"hello"
 
     here.host.run(main)
 

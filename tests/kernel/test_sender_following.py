@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -120,6 +121,28 @@ def test_a_sender_sends_again_after_its_interface_was(
                 b"batch",
             ]
             assert [i.index for i in sender.interfaces] == [here.index]
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("form", [int, str, "zone"])
+def test_a_sender_that_was_given_an_index_sends_again_under_that_index(
+    network: Network, udp_port: int, group: str, form: Any
+) -> None:
+    """However it is written: as a number, as text, as a zone."""
+    here, there = network.pair()
+    index = here.index
+    choice = {} if form == "zone" else {"interface": form(index)}
+    target = f"{group}%{index}" if form == "zone" else group
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(target, port=udp_port, **choice) as sender:
+            here.delete()
+            here.create(with_index=index)
+            listener = there.listener(group, udp_port)
+            await send_soon(sender, b"again")
+            assert listener.receive_data() == b"again"
 
     here.host.run(main)
 

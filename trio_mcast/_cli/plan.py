@@ -12,7 +12,7 @@ from rich.table import Table
 
 from trio_mcast import Interface, default_interface, list_interfaces
 from trio_mcast._plan.addresses import Group, parse_group_spec
-from trio_mcast._plan.interfaces import parse_selector, require
+from trio_mcast._plan.selection import Selection
 from trio_mcast.lowlevel import (
     Platform,
     SocketOption,
@@ -135,16 +135,15 @@ def plan(
 def _choose_interface(group: Group, name: str | None) -> Interface:
     """The interface that is named; or the likeliest; or, where there is none at all, an example."""
     listing = list_interfaces()
-    names = [text for text in (group.zone, name) if text is not None]
-    if not names:
+    selection = Selection.parse(name, zone=group.zone)
+    if not selection.is_named:
         likely = [i for i in listing if i.carries(group.version) and not i.is_loopback]
         return default_interface(group.version) or (likely or [_EXAMPLE])[0]
-    for text in names:
-        listing = require(parse_selector(text), listing)
-    if len(listing) > 1:
-        several = ", ".join(interface.name for interface in listing)
-        raise UsageError(f"{names[-1]} means several interfaces: {several}")
-    return listing[0]
+    found = selection.require(listing, group.version)
+    if len(found) > 1:
+        several = ", ".join(interface.name for interface in found)
+        raise UsageError(f"{name} means several interfaces: {several}")
+    return found[0]
 
 
 # --- As text -------------------------------------------------------------------------------------

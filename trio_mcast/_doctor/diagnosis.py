@@ -14,7 +14,7 @@ from .._plan.addresses import (
     parse_port,
     parse_sources,
 )
-from .._plan.interfaces import ByName, Selector, parse_selectors, require
+from .._plan.selection import ByName, Selection
 from .evidence import Case, Question
 from .snapshot import take_snapshot
 from .watch import watch as watch_groups
@@ -31,10 +31,9 @@ async def examine(question: Question, seconds: float) -> Case:
 def parse_question(group: object, port: object, interface: object, source: object) -> Question:
     """What `diagnose` is asked. Raises: as it does."""
     parsed = [_parse_group(value) for value in _several(group)]
-    zones: tuple[Selector, ...] = tuple(ByName(zone) for _, zone in parsed if zone is not None)
-    selectors = (*(parse_selectors(interface) or ()), *zones)
+    selections = [Selection.parse(interface), *(Selection(zone=zone) for _, zone in parsed)]
     listing = list_interfaces()
-    indexes = [i.index for selector in selectors for i in require(selector, listing)]
+    indexes = [i.index for s in selections if s.is_named for i in s.require(listing)]
     return Question(
         tuple(dict.fromkeys(str(address) for address, _ in parsed)),
         None if port is None else parse_port(port),
@@ -43,12 +42,12 @@ def parse_question(group: object, port: object, interface: object, source: objec
     )
 
 
-def _parse_group(value: object) -> tuple[IPv4Address | IPv6Address, str | None]:
+def _parse_group(value: object) -> tuple[IPv4Address | IPv6Address, ByName | None]:
     """As `parse_group`, but groups that nobody can receive are findings, not errors."""
     address, zone = parse_address(value)
     if not is_multicast(address) or address.version == 4 or ipv6_scope(address):
         parse_group(value)
-    return address, zone
+    return address, None if zone is None else ByName(zone)
 
 
 def _several(value: object) -> tuple[object, ...]:

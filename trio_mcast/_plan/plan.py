@@ -30,7 +30,7 @@ from .addresses import (
 )
 from .datagram import SocketAddress
 from .filters import SourceFilter
-from .interfaces import ByName, Interface, find
+from .interfaces import Interface
 from .options import (
     SocketOption,
     int_option,
@@ -47,6 +47,7 @@ from .options import (
 )
 from .packet_info import PacketInfoName, packet_info_options, parse_packet_info
 from .platforms import Family, FilterMode, OptionName, Platform
+from .selection import ByName
 from .values import batched, check_byte, check_flag, parse_buffer_size
 
 DEFAULT_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
@@ -346,7 +347,7 @@ def _shown(interface: Interface) -> str:
 
 def _receiving_target(platform: Platform, group: object, interface: Interface) -> _Target:
     target, parsed = _target(platform, group, interface)
-    if parsed.zone is not None and not find(ByName(parsed.zone), [interface]):
+    if parsed.zone is not None and not ByName(parsed.zone).matches(interface):
         raise AddressError(f"{parsed} is not on {_shown(interface)}")
     return target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -10,18 +10,14 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 from trio_mcast._errors import InterfaceNotFoundError
-from trio_mcast._plan.interfaces import (
+from trio_mcast._plan.interfaces import Interface
+from trio_mcast._plan.selection import (
     ByAddress,
     ByIndex,
     ByName,
     ByNetwork,
-    Interface,
+    Selection,
     Selector,
-    find,
-    parse_selector,
-    parse_selectors,
-    require,
-    select,
 )
 
 
@@ -87,44 +83,44 @@ MEANT: list[tuple[Any, Selector, list[str]]] = [
 def test_a_selector_is_parsed_and_means_what_the_table_says(
     given: Any, selector: Selector, meant: list[str]
 ) -> None:
-    assert parse_selector(given) == selector
-    assert names(find(selector, LISTING)) == meant
+    assert Selection.parse_one(given) == Selection.parse(given) == Selection((selector,))
+    assert names(Selection((selector,)).find(LISTING)) == meant
 
 
 @pytest.mark.parametrize("value", ["", " ", 0, -1])
 def test_what_can_name_no_interface_is_a_value_error(value: Any) -> None:
-    with pytest.raises(ValueError, match=repr(value)):
-        parse_selector(value)
+    for parse in (Selection.parse_one, Selection.parse):
+        with pytest.raises(ValueError, match=repr(value)):
+            parse(value)
 
 
 @pytest.mark.parametrize("value", [None, True, 1.0, b"eth0", bytearray(b"x"), ["eth0"], object()])
 def test_what_is_no_name_at_all_is_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot name an interface"):
-        parse_selector(value)
+        Selection.parse_one(value)
 
 
 def test_several_selectors_are_kept_in_order_and_once_each() -> None:
-    parsed = parse_selectors(["eth1", 2, "eth1", ETH1])
-    assert parsed == (ByName("eth1"), ByIndex(2))
-    assert parse_selectors(iter(["eth1"])) == (ByName("eth1"),)
+    parsed = Selection.parse(["eth1", 2, "eth1", ETH1])
+    assert parsed == Selection((ByName("eth1"), ByIndex(2)))
+    assert Selection.parse(iter(["eth1"])) == Selection((ByName("eth1"),))
 
 
-@pytest.mark.parametrize("value", ["eth0", 2, ip_network("192.0.2.0/24"), ETH0])
-def test_one_selector_needs_no_list(value: Any) -> None:
-    assert parse_selectors(value) == (parse_selector(value),)
-
-
-def test_no_selection_is_every_fitting_interface_but_an_empty_one_is_a_mistake() -> None:
-    assert parse_selectors(None) is None
+@pytest.mark.parametrize("everything", [None, "all"])
+def test_no_selection_is_every_fitting_interface_but_an_empty_one_is_a_mistake(
+    everything: Any,
+) -> None:
+    assert Selection.parse(everything) == Selection()
+    assert not Selection.parse(everything).is_named
     for empty in ([], (), {}, iter([])):
         with pytest.raises(ValueError, match="selects nothing"):
-            parse_selectors(empty)
+            Selection.parse(empty)
 
 
 @pytest.mark.parametrize("value", [b"eth0", ["eth0", None], 1.5])
 def test_a_selection_with_something_else_in_it_is_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError):
-        parse_selectors(value)
+        Selection.parse(value)
 
 
 # --- Requiring and selecting -------------------------------------------------------------------
@@ -142,27 +138,100 @@ def test_a_selection_with_something_else_in_it_is_a_type_error(value: Any) -> No
 def test_an_interface_that_does_not_exist_is_an_error_that_says_what_there_is(
     wanted: Any, shown: str
 ) -> None:
+    selection = Selection.parse(["eth0", wanted])
     with pytest.raises(InterfaceNotFoundError) as caught:
-        require(parse_selector(wanted), LISTING)
+        selection.require(LISTING)
     assert f"no interface {shown}; there are: lo (1), eth0 (2)" in str(caught.value)
     with pytest.raises(InterfaceNotFoundError, match="there are: none"):
-        require(parse_selector(wanted), ())
+        selection.require(())
 
 
 def test_without_a_selection_every_fitting_interface_is_used() -> None:
     down = interface("down", 30, "192.0.2.30/24", is_up=False)
     listing = (*LISTING, down)
-    assert names(select(None, 4, listing)) == ["eth0", "eth1", "{0A1B}"]
-    assert names(select(None, 6, listing)) == ["eth0", "eth1", "tun0"]
+    assert names(Selection().find(listing, 4)) == ["eth0", "eth1", "{0A1B}"]
+    assert names(Selection().find(listing, 6)) == ["eth0", "eth1", "tun0"]
+    assert names(Selection().require(listing, 6)) == ["eth0", "eth1", "tun0"]
+    assert Selection().require((), 4) == (), "there may be one later"
 
 
 def test_named_interfaces_are_taken_as_they_are_and_in_the_order_of_the_listing() -> None:
-    selectors = parse_selectors(["tun0", "lo", "192.0.2.0/24", "eth0"])
-    assert names(select(selectors, 4, LISTING)) == ["lo", "eth0", "{0A1B}", "tun0"]
+    selection = Selection.parse(["tun0", "lo", "192.0.2.0/24", "eth0"])
+    assert names(selection.find(LISTING, 4)) == ["lo", "eth0", "{0A1B}", "tun0"]
 
 
 def test_selecting_what_is_not_there_selects_nothing() -> None:
-    assert select(parse_selectors("eth9"), 4, LISTING) == ()
+    assert Selection.parse("eth9").find(LISTING, 4) == ()
+
+
+ZONES: list[tuple[Any, str, list[str]]] = [
+    (None, "eth0", ["eth0"]),
+    (None, "3", ["eth1"]),
+    (None, "10", ["10"]),
+    (None, "lo", ["lo"]),  # named, so taken as it is
+    ("all", "lo", ["lo"]),
+    ("fe80::1", "eth1", ["eth1"]),
+    ("192.0.2.0/24", "7", ["{0A1B}"]),
+    (["eth0", 3], "3", ["eth1"]),
+    ("eth0", "eth1", []),
+    ("eth0", "eth9", []),
+]
+
+
+@pytest.mark.parametrize(("given", "zone", "meant"), ZONES)
+def test_a_zone_restricts_a_selection(given: Any, zone: str, meant: list[str]) -> None:
+    selection = Selection.parse(given, zone=zone)
+    assert selection.is_named
+    assert names(selection.find(LISTING, 4)) == meant
+    for each in LISTING:
+        assert selection.covers(each) == (each.name in meant)
+    if meant:
+        assert names(selection.require(LISTING, 4)) == meant
+    else:
+        with pytest.raises(InterfaceNotFoundError):
+            selection.require(LISTING, 4)
+
+
+def test_what_was_left_is_covered_no_longer() -> None:
+    selection = Selection.parse(["eth0", "192.0.2.0/24", "tun0"])
+    without = selection.leaving(Selection.parse(2)).leaving(Selection.parse(None, zone="12"))
+    assert names(without.find(LISTING)) == ["{0A1B}"]
+    assert names(Selection().leaving(Selection.parse("eth1")).find(LISTING, 4)) == [
+        "eth0",
+        "{0A1B}",
+    ]
+
+
+# --- An interface that has come back -------------------------------------------------------------
+
+AGAIN = replace(ETH1, index=33)
+STRANGER = interface("tun9", 3, "203.0.113.1/24")
+RENAMED = replace(ETH1, name="lan1", friendly_name="lan1", index=33)
+
+STILL_MEANT: list[tuple[Any, str | None, list[Interface]]] = [
+    (None, None, [ETH1, AGAIN]),
+    ("eth1", None, [ETH1, AGAIN]),
+    (ETH1, None, [ETH1, AGAIN]),
+    (3, None, [ETH1, STRANGER]),
+    ("3", None, [ETH1, STRANGER]),
+    (None, "eth1", [ETH1, AGAIN]),
+    (None, "3", [ETH1, STRANGER]),
+    ("198.51.100.1", None, [ETH1, AGAIN, RENAMED]),
+    ("198.51.100.0/24", None, [ETH1, AGAIN, RENAMED]),
+    ("198.51.100.0/24", "eth1", [ETH1, AGAIN]),
+    ("198.51.100.0/24", "3", [ETH1]),
+    (["tun9", "eth1"], None, [ETH1, AGAIN]),
+    ("tun9", None, []),
+]
+
+
+@pytest.mark.parametrize(("given", "zone", "meant"), STILL_MEANT)
+def test_what_was_meant_before_is_meant_again_for_the_same_reason(
+    given: Any, zone: str | None, meant: list[Interface]
+) -> None:
+    selection = Selection.parse(given, zone=zone)
+    found = [i for i in (ETH1, AGAIN, STRANGER, RENAMED) if selection.still_means(ETH1, i)]
+    assert found == meant
 
 
 @pytest.mark.parametrize(("has_ipv6", "told"), [(None, True), (False, False), (True, True)])
@@ -205,44 +274,54 @@ listings = st.lists(
 ).map(tuple)
 selectors = st.sampled_from(
     ["eth0", "wlan0", "2", 2, 4, "192.0.2.1", "fe80::1", "fe80::1%eth1", "192.0.2.0/24", "::/0"]
-).map(parse_selector)
+)
 versions = st.sampled_from([4, 6])
 
 
 @given(selectors, listings)
 def test_finding_takes_from_the_listing_in_its_order(
-    selector: Selector, listing: tuple[Interface, ...]
+    selector: Any, listing: tuple[Interface, ...]
 ) -> None:
-    found = find(selector, listing)
+    selection = Selection.parse(selector)
+    found = selection.find(listing)
     assert found == tuple(i for i in listing if i in found)
-    assert find(selector, found) == found
+    assert selection.find(found) == found
 
 
 @given(selectors, listings)
-def test_requiring_is_finding_or_an_error(
-    selector: Selector, listing: tuple[Interface, ...]
-) -> None:
-    if found := find(selector, listing):
-        assert require(selector, listing) == found
+def test_requiring_is_finding_or_an_error(selector: Any, listing: tuple[Interface, ...]) -> None:
+    selection = Selection.parse(selector)
+    if found := selection.find(listing):
+        assert selection.require(listing) == found
     else:
         with pytest.raises(InterfaceNotFoundError):
-            require(selector, listing)
+            selection.require(listing)
 
 
 @given(st.lists(selectors, min_size=1).map(tuple), versions, listings)
 def test_selecting_is_the_union_of_finding(
-    chosen: tuple[Selector, ...], version: Any, listing: tuple[Interface, ...]
+    chosen: tuple[Any, ...], version: Any, listing: tuple[Interface, ...]
 ) -> None:
-    union = {i for selector in chosen for i in find(selector, listing)}
-    assert set(select(chosen, version, listing)) == union
-    assert len(select(chosen, version, listing)) == len(union)
+    union = {i for selector in chosen for i in Selection.parse(selector).find(listing)}
+    found = Selection.parse(chosen).find(listing, version)
+    assert set(found) == union
+    assert len(found) == len(union)
+
+
+@given(selectors, listings)
+def test_what_was_found_is_still_meant_as_long_as_it_is_called_the_same(
+    selector: Any, listing: tuple[Interface, ...]
+) -> None:
+    selection = Selection.parse(selector)
+    for found in selection.find(listing):
+        assert selection.still_means(found, replace(found, mtu=9000))
 
 
 @given(versions, listings)
 def test_without_a_selection_only_what_can_hear_the_version_is_used(
     version: Any, listing: tuple[Interface, ...]
 ) -> None:
-    chosen = select(None, version, listing)
+    chosen = Selection().find(listing, version)
     for each in listing:
         fits = (
             each.is_up
@@ -264,15 +343,15 @@ def test_every_interface_is_found_by_each_of_its_properties(
     ways += [address.network for address in wanted.addresses]
     ways += [f"{a.ip}%{wanted.name}" for a in wanted.addresses if a.version == 6]
     for way in ways:
-        assert wanted in find(parse_selector(way), listing)
+        assert wanted in Selection.parse(way).find(listing)
 
 
 @given(st.text())
 def test_any_text_is_a_selector_or_a_value_error(text: str) -> None:
     try:
-        selector = parse_selector(text)
+        selection = Selection.parse_one(text)
     except ValueError:
         assert not text.strip()
     else:
-        find(selector, LISTING)
-        assert str(selector)
+        selection.find(LISTING)
+        assert str(selection.named[0])
