@@ -16,7 +16,8 @@ from hypothesis import given, settings, strategies as st
 
 from trio_mcast import Datagram
 from trio_mcast._delivery import Delivery, Overflow
-from trio_mcast._os.reading import DATAGRAMS_PER_READ, Origin, Reader
+from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
+from trio_mcast._plan.plan import SocketPlan
 from trio_mcast.testing import make_datagram, make_interface
 
 OVERFLOWS: list[Overflow] = ["wait", "drop-oldest"]
@@ -36,11 +37,27 @@ def numbers_of(datagrams: Sequence[Datagram]) -> list[int]:
 # --- A model of sockets, and of a set of them --------------------------------------------------
 
 
-class ModelReader(Reader):
-    def __init__(self) -> None:
-        super().__init__(ORIGIN)
+class ModelSocket(ReceivingSocket):
+    def __init__(self, number: int) -> None:
+        super().__init__(SocketPlan(0, (), None, ()), ORIGIN)
+        self.number = number
         self.arrived: deque[Datagram] = deque()
         self.refusal: OSError | None = None
+        self.changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_readable(self) -> bool:
+        return bool(self.arrived) or self.refusal is not None
+
+    def arrive(self, *numbers: int) -> None:
+        self.arrived += numbered(*numbers)
+        self._wake()
+        if isinstance(self.socket_set, ModelSet):
+            self.socket_set.look()
+
+    def break_down(self, refusal: OSError) -> None:
+        self.refusal = refusal
+        self.arrive()
 
     def read(self, found: list[Datagram], _again: bool) -> int:
         if self.refusal is not None:
@@ -49,35 +66,6 @@ class ModelReader(Reader):
         found += [self.arrived.popleft() for _ in range(count)]
         return count
 
-
-class ModelSocket:
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.reader = ModelReader()
-        self.is_retired = False
-        self.is_closed = False
-        self.over = trio.Event()
-        self.before_close: Callable[[], None] | None = None
-        self.changed = trio.lowlevel.ParkingLot()
-        self.set: ModelSet | None = None
-
-    def fileno(self) -> int:
-        return self.number
-
-    @property
-    def is_readable(self) -> bool:
-        return bool(self.reader.arrived) or self.reader.refusal is not None
-
-    def arrive(self, *numbers: int) -> None:
-        self.reader.arrived += numbered(*numbers)
-        self.changed.unpark_all()
-        if self.set is not None:
-            self.set.look()
-
-    def break_down(self, refusal: OSError) -> None:
-        self.reader.refusal = refusal
-        self.arrive()
-
     async def wait_readable(self) -> None:
         await trio.lowlevel.checkpoint()
         while not self.is_readable:
@@ -85,17 +73,20 @@ class ModelSocket:
                 raise trio.ClosedResourceError
             await self.changed.park()
 
-    def retire(self) -> None:
-        self.is_retired = True
-        self.over.set()
+    def change_filter(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def receive_buffer(self) -> int:
+        return 0
+
+    def _leave(self) -> None:
+        pass
+
+    def _wake(self) -> None:
         self.changed.unpark_all()
 
-    def close(self) -> None:
-        if self.before_close is not None:
-            self.before_close()
-        self.is_closed = True
-        self.over.set()
-        self.changed.unpark_all()
+    def _close(self) -> None:
+        pass
 
 
 class Wait:
@@ -127,12 +118,12 @@ class Wait:
             trio.lowlevel.reschedule(task)
 
 
-class ModelSet:
+class ModelSet(SocketSet):
     """Sockets that one task waits for together, and an alarm."""
 
     def __init__(self) -> None:
         self.sockets: dict[int, ModelSocket] = {}
-        self.known: dict[int, ModelSocket] = {}  # that can be added; no room for others
+        self.refused: set[int] = set()  # for which there is no room
         self.waiting = Wait()
         self.waiting_for_alarm = Wait()
         self.is_armed = False
@@ -148,14 +139,19 @@ class ModelSet:
             if self.is_armed:
                 self.waiting_for_alarm.wake()
 
-    def add(self, descriptor: int) -> None:
-        if descriptor not in self.known:
+    def add(self, sock: ReceivingSocket) -> int:
+        assert isinstance(sock, ModelSocket)
+        if sock.number in self.refused:
             raise OSError("no room for one more")
-        self.sockets[descriptor] = self.known[descriptor]
+        self.sockets[sock.number] = sock
+        sock.socket_set = self
         self.look()
+        return sock.number
 
-    def remove(self, descriptor: int) -> None:
-        del self.sockets[descriptor]
+    def remove(self, sock: ReceivingSocket) -> None:
+        assert isinstance(sock, ModelSocket)
+        self.sockets.pop(sock.number, None)
+        sock.socket_set = None
 
     def ready(self) -> list[int]:
         return [number for number, sock in self.sockets.items() if sock.is_readable]
@@ -216,9 +212,8 @@ class Scene:
     def add_socket(self, *, has_room: bool = True) -> ModelSocket:
         self._number += 1
         sock = ModelSocket(self._number)
-        if self.set is not None and has_room:
-            sock.set = self.set
-            self.set.known[sock.number] = sock
+        if self.set is not None and not has_room:
+            self.set.refused.add(sock.number)
         self._nursery.start_soon(self._run_task_of, sock)
         return sock
 
@@ -231,7 +226,7 @@ class Scene:
         self.ended.append(sock)
 
     def count_unread(self) -> int:
-        return len(self.sock.reader.arrived) + len(self.other.reader.arrived)
+        return len(self.sock.arrived) + len(self.other.arrived)
 
     def close(self) -> None:
         self.delivery.close()

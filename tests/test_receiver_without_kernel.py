@@ -28,7 +28,7 @@ async def test_what_failed_for_want_of_something_is_tried_again_after_a_while(
         assert [m.state for m in receiver.memberships()] == ["failed", "joined"]
         await trio.sleep(5)
         assert [m.state for m in receiver.memberships()] == ["failed", "joined"]
-        network._faults.clear()  # which nothing announces
+        network._machine.faults.clear()  # which nothing announces
         await trio.sleep(5)
         assert [m.state for m in receiver.memberships()] == ["joined", "joined"]
 
@@ -39,7 +39,7 @@ async def test_what_was_refused_for_another_reason_is_not_tried_again_for_nothin
     network = MemoryNetwork(ETH0)
     async with network.open_receiver(GROUP, port=5000) as receiver:
         await network.fail(OSError(errno.EPERM, "no"))
-        network._faults.clear()
+        network._machine.faults.clear()
         await trio.sleep(100)
         assert [m.state for m in receiver.memberships()] == ["failed"]
 
@@ -60,14 +60,14 @@ async def test_another_interface_with_the_index_of_one_that_was_named_is_not_joi
 async def test_a_broken_socket_that_had_been_replaced_says_nothing_about_its_membership() -> None:
     network = MemoryNetwork(ETH0)
     async with network.open_receiver(GROUP, port=5000) as receiver:
-        (membership,) = receiver._roster.memberships.values()
-        ears: Any = membership.ears
-        ears[0].put(make_datagram(b"left over"))
+        (membership,) = receiver._memberships._by_key.values()
+        sockets: Any = membership.sockets
+        sockets[0].take(make_datagram(b"left over"))
         membership.open()
-        ears[0].break_down(OSError(errno.EIO, "broken"))
+        sockets[0].break_down(OSError(errno.EIO, "broken"))
         await trio.testing.wait_all_tasks_blocked()
-        assert ears[0].is_closed
+        assert sockets[0].is_closed
         assert [(m.state, m.error) for m in receiver.memberships()] == [("joined", None)]
-        ears = membership.ears
-        ears[0].put(make_datagram(b"new"))
+        sockets = membership.sockets
+        sockets[0].take(make_datagram(b"new"))
         assert [(await receiver.receive()).data for _ in range(2)] == [b"left over", b"new"]

@@ -32,7 +32,7 @@ from ._follow import (
     watch_interfaces as watch_interfaces,
 )
 from ._listener import Listener as Listener
-from ._os.scan import (
+from ._os.current import (
     default_interface as default_interface,
     list_interfaces as list_interfaces,
 )

@@ -35,8 +35,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, TypeAlias
 
 import trio
 from trio.lowlevel import (  # looked up once: they are called for each datagram
@@ -47,8 +47,7 @@ from trio.lowlevel import (  # looked up once: they are called for each datagram
     wait_task_rescheduled,
 )
 
-from ._os.readiness import SocketSet
-from ._os.reading import DATAGRAMS_PER_READ, Reader
+from ._os.receiving import DATAGRAMS_PER_READ, ReceivingSocket, SocketSet
 from ._plan.datagram import Datagram
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest"]
@@ -64,20 +63,6 @@ _TAKES_PER_TURN: Final = 64
 # back at once. Meanwhile the kernel's buffer has to do: the smallest that systems grant by default
 # is full after 256 datagrams, which is a rate of 256,000 a second.
 _PATIENCE: Final = 0.001
-
-
-class HeardSocket(Protocol):
-    """A socket as it is seen here."""
-
-    reader: Reader
-    is_retired: bool
-    is_closed: bool
-    over: trio.Event
-    before_close: Callable[[], None] | None
-
-    def fileno(self) -> int: ...
-
-    def wait_readable(self) -> Awaitable[None]: ...
 
 
 _ReportBroken: TypeAlias = Callable[[OSError], None]
@@ -390,7 +375,7 @@ class Delivery:
             await checkpoint()
 
     @trio.lowlevel.enable_ki_protection
-    async def deliver_from(self, sock: HeardSocket, report_broken: _ReportBroken) -> None:
+    async def deliver_from(self, sock: ReceivingSocket, report_broken: _ReportBroken) -> None:
         """The task of a socket, until it is closed, or has retired and is empty.
 
         Args:
@@ -399,41 +384,34 @@ class Delivery:
         if self._sockets is not None and not sock.over.is_set():
             await self._watch(self._sockets, sock, report_broken)
         number = -id(sock)  # no descriptor
-        self._watched[number] = (sock.reader.read, report_broken)
+        self._watched[number] = (sock.read, report_broken)
         try:
             await self._read_alone(sock, report_broken)
         finally:
             del self._watched[number]
 
     async def _watch(
-        self, sockets: SocketSet, sock: HeardSocket, report_broken: _ReportBroken
+        self, sockets: SocketSet, sock: ReceivingSocket, report_broken: _ReportBroken
     ) -> None:
         """Have this socket read together with others, until it has retired or was closed.
 
         If there is no room for one more in the set, return at once.
         """
-        descriptor = sock.fileno()
         try:
-            sockets.add(descriptor)
+            number = sockets.add(sock)
         except OSError:
             return
-        entry = self._watched[descriptor] = (sock.reader.read, report_broken)
-
-        def end() -> None:
-            # Once closed, the number may be another socket's already. It must be taken out before:
-            # where a child process has a copy, closing does not do that (epoll(7)).
-            if self._watched.get(descriptor) is entry:
-                del self._watched[descriptor]
-                if not self._is_closed:
-                    sockets.remove(descriptor)
-
-        sock.before_close = end
+        entry = self._watched[number] = (sock.read, report_broken)
         try:
             await sock.over.wait()
         finally:
-            end()
+            sockets.remove(sock)
+            if (
+                self._watched.get(number) is entry
+            ):  # once closed, it may be another socket's already
+                del self._watched[number]
 
-    async def _read_alone(self, sock: HeardSocket, report_broken: _ReportBroken) -> None:
+    async def _read_alone(self, sock: ReceivingSocket, report_broken: _ReportBroken) -> None:
         has_more = False
         while not sock.is_closed:
             try:
@@ -451,7 +429,7 @@ class Delivery:
             batch: list[Datagram] = []
             refusal = None
             try:
-                has_more = bool(sock.reader.read(batch, has_more))
+                has_more = bool(sock.read(batch, has_more))
             except OSError as error:
                 refusal = error
             if batch:

@@ -9,13 +9,14 @@ _T = TypeVar("_T")
 
 
 class NoPublicConstructor(abc.ABCMeta):
-    """A metaclass whose classes cannot be called, nor derived from with ``final=True``."""
+    """A metaclass whose classes cannot be called; with ``final=True`` only we derive from them."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, final: bool = False
     ) -> NoPublicConstructor:
         for base in bases:
-            if getattr(base, "_is_final", False) and base.__dict__.get("_is_final"):
+            is_ours = namespace.get("__module__", "").startswith(f"{__package__}.")
+            if base.__dict__.get("_is_final") and not is_ours:
                 raise TypeError(f"{base.__name__} is final: wrap it instead of deriving from it")
         namespace["_is_final"] = final
         return super().__new__(cls, name, bases, namespace)

@@ -11,13 +11,13 @@ import trio
 
 from ._events import EventStream
 from ._final import NoPublicConstructor
+from ._join_request import JoinRequest
+from ._memberships import Memberships
 from ._plan.addresses import parse_group, parse_source, parse_sources
 from ._plan.filters import SourceFilter
 from ._plan.platforms import FilterMode
 from ._plan.selection import InterfacesLike as InterfacesLike, Selection
-from ._roster import Roster
 from ._status import MembershipStatus, ReceiverStatistics
-from ._subscription import Subscription
 
 GroupLike: TypeAlias = str | IPv4Address | IPv6Address
 SourceLike: TypeAlias = str | IPv4Address | IPv6Address
@@ -29,8 +29,8 @@ class Listener(metaclass=NoPublicConstructor):
     `run_receiver` hands one out when it has started; every `MulticastReceiver` is one.
     """
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
+    def __init__(self, memberships: Memberships) -> None:
+        self._memberships = memberships
 
     async def join(
         self,
@@ -52,9 +52,9 @@ class Listener(metaclass=NoPublicConstructor):
             was changed
           trio.ClosedResourceError: the receiver was closed
         """
-        subscription = Subscription.parse(group, parse_sources(sources), interfaces)
+        request = JoinRequest.parse(group, parse_sources(sources), interfaces)
         await self._checkpoint()
-        self._roster.join([subscription])
+        self._memberships.join([request])
 
     async def leave(self, group: GroupLike, *, interfaces: InterfacesLike = None) -> None:
         """Hear a group no more: everywhere, or on the interfaces given.
@@ -68,7 +68,7 @@ class Listener(metaclass=NoPublicConstructor):
         parsed = parse_group(group)
         selection = Selection.parse(interfaces, zone=parsed.zone)
         await self._checkpoint()
-        self._roster.leave(parsed, selection)
+        self._memberships.leave(parsed, selection)
 
     @asynccontextmanager
     async def joined(
@@ -79,14 +79,14 @@ class Listener(metaclass=NoPublicConstructor):
         interfaces: InterfacesLike = None,
     ) -> AsyncIterator[None]:
         """`join` for as long as the block lasts."""
-        subscription = Subscription.parse(group, parse_sources(sources), interfaces)
+        request = JoinRequest.parse(group, parse_sources(sources), interfaces)
         await self._checkpoint()
-        self._roster.join([subscription])
+        self._memberships.join([request])
         try:
             yield
         finally:
-            if not self._roster.is_closed:
-                self._roster.cancel(subscription)
+            if not self._memberships.is_closed:
+                self._memberships.cancel(request)
 
     def set_sources(
         self,
@@ -169,7 +169,7 @@ class Listener(metaclass=NoPublicConstructor):
     def memberships(self) -> tuple[MembershipStatus, ...]:
         """Every membership as it is now, in the order of joining."""
         self._check_open()
-        return self._roster.statuses()
+        return self._memberships.statuses()
 
     def events(self) -> EventStream[MembershipStatus]:
         """A stream of what happens to the memberships from now on: the new status of each::
@@ -181,14 +181,14 @@ class Listener(metaclass=NoPublicConstructor):
         kernel or a switch had forgotten it. The stream ends with the receiver.
         """
         self._check_open()
-        return self._roster.events.subscribe()
+        return self._memberships.events.subscribe()
 
     def statistics(self) -> ReceiverStatistics:
         """What was received and what was lost since the receiver was opened.
 
         It works after closing as well, and then returns the last figures.
         """
-        return self._roster.statistics()
+        return self._memberships.statistics()
 
     def _change_filter(
         self,
@@ -199,12 +199,12 @@ class Listener(metaclass=NoPublicConstructor):
         parsed = parse_group(group)
         selection = Selection.parse(interfaces, zone=parsed.zone)
         self._check_open()
-        self._roster.change_filter(parsed, selection, change)
+        self._memberships.change_filter(parsed, selection, change)
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
         self._check_open()
 
     def _check_open(self) -> None:
-        if self._roster.is_closed:
+        if self._memberships.is_closed:
             raise trio.ClosedResourceError("this receiver was closed")

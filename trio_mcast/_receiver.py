@@ -9,15 +9,17 @@ from typing import Any, Final, get_args
 import trio
 
 from ._delivery import Delivery, Overflow
+from ._join_request import JoinRequest
 from ._listener import GroupLike, InterfacesLike, Listener, SourceLike
 from ._membership import ReceiverSettings
+from ._memberships import Memberships
 from ._nursery import open_service_nursery
+from ._os.current import current_machine
+from ._os.machine import Machine
 from ._plan.addresses import parse_port, parse_sources
 from ._plan.datagram import Datagram
 from ._plan.packet_info import PacketInfoName, parse_packet_info
 from ._plan.values import check_flag, check_int, parse_buffer_size
-from ._roster import Host, Roster, ThisHost
-from ._subscription import Subscription
 
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
@@ -40,9 +42,9 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
     `receive_batch` has a full checkpoint for each batch, and is the fastest way.
     """
 
-    def __init__(self, roster: Roster) -> None:
-        super().__init__(roster)
-        self._delivery = roster.delivery
+    def __init__(self, memberships: Memberships) -> None:
+        super().__init__(memberships)
+        self._delivery = memberships.delivery
 
     async def receive(self) -> Datagram:
         """The next datagram. Waits for one if none is there.
@@ -88,7 +90,7 @@ class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True)
 
         Leaving the ``async with`` block of `open_receiver` does the same.
         """
-        self._roster.close()
+        self._memberships.close()
         await trio.lowlevel.checkpoint()
 
 
@@ -139,9 +141,9 @@ async def open_receiver(
       port: the UDP port, 1 to 65535. Other programs may use it too, if they share it
       sources: the senders to accept, source-specific multicast (RFC 4607): one address or several.
         They hold for every group of their own IP version
-      interfaces: where to listen. None or ``"all"``: every interface that is up, can multicast, is not loopback
-        and has what the IP version needs (IPv4: an address). Otherwise one or several of: a name,
-        an index, an address of the interface, a network it has an address in
+      interfaces: where to listen. None or ``"all"``: every interface that is up, can multicast, is
+        not loopback and has what the IP version needs (IPv4: an address). Otherwise one or several
+        of: a name, an index, an address of the interface, a network it has an address in
         (``"192.168.1.0/24"``), an `Interface`. What is named is taken as it is
       loopback: whether to hear what this host itself sends, too
       packet_info: what else to tell of each datagram: any of ``"hop_limit"``, ``"timestamp"``,
@@ -172,24 +174,24 @@ async def open_receiver(
     settings = parse_settings(
         port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
     )
-    subscriptions = parse_subscriptions(groups, sources, interfaces)
-    async with serve(ThisHost(), settings, subscriptions) as receiver:
+    requests = parse_requests(groups, sources, interfaces)
+    async with serve(current_machine(), settings, requests) as receiver:
         yield receiver
 
 
 @asynccontextmanager
 async def serve(
-    host: Host, settings: ReceiverSettings, subscriptions: list[Subscription]
+    machine: Machine, settings: ReceiverSettings, requests: list[JoinRequest]
 ) -> AsyncIterator[MulticastReceiver]:
-    """A receiver on a host, once all it was told is known to make sense."""
-    roster = Roster(settings, host)
+    """A receiver on a machine, once all it was told is known to make sense."""
+    memberships = Memberships(settings, machine)
     try:
-        roster.open(subscriptions)
+        memberships.open(requests)
         async with open_service_nursery() as nursery:
-            roster.attach(nursery)
-            yield MulticastReceiver._create(roster)
+            memberships.attach(nursery)
+            yield MulticastReceiver._create(memberships)
     finally:
-        roster.close()
+        memberships.close()
 
 
 async def run_receiver(
@@ -230,9 +232,9 @@ async def run_receiver(
     settings = parse_settings(
         port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
     )
-    subscriptions = parse_subscriptions(groups, sources, interfaces)
-    async with serve(ThisHost(), settings, subscriptions) as receiver:
-        task_status.started(Listener._create(receiver._roster))
+    requests = parse_requests(groups, sources, interfaces)
+    async with serve(current_machine(), settings, requests) as receiver:
+        task_status.started(Listener._create(receiver._memberships))
         async with open_service_nursery() as nursery:
             with trio.CancelScope() as scope:
                 nursery.start_soon(_cancel_when_abandoned, send_channel, scope)
@@ -254,10 +256,10 @@ async def _forward(
             try:
                 channel.send_nowait(batch)
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                receiver._roster.count_lost(batch)
+                receiver._memberships.count_lost(batch)
             raise
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            receiver._roster.count_lost(batch)
+            receiver._memberships.count_lost(batch)
             return
 
 
@@ -294,10 +296,10 @@ def parse_settings(
     )
 
 
-def parse_subscriptions(
+def parse_requests(
     groups: Iterable[GroupLike],
     sources: SourceLike | Iterable[SourceLike],
     interfaces: InterfacesLike,
-) -> list[Subscription]:
+) -> list[JoinRequest]:
     parsed = parse_sources(sources)
-    return [Subscription.parse(group, parsed, interfaces) for group in groups]
+    return [JoinRequest.parse(group, parsed, interfaces) for group in groups]

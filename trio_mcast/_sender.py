@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, ip_address
 from itertools import groupby, islice
 from typing import Any, Final, NamedTuple, TypeAlias, cast
@@ -11,21 +12,21 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
 
-from ._egress import Egress
 from ._errors import AddressError, SendError
-from ._exits import Exits
 from ._final import NoPublicConstructor
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
-from ._os.sockets import current_platform, drain_error_queue
+from ._os.current import current_machine
+from ._os.machine import Machine
+from ._os.sending import Payload
+from ._outgoing import OutgoingInterface, OutgoingInterfaces
 from ._plan.addresses import Group, check_sendable, parse_group, parse_port
 from ._plan.datagram import SocketAddress
 from ._plan.interfaces import Interface
 from ._plan.plan import SocketPlan, plan_sender
+from ._plan.platforms import Platform
 from ._plan.selection import InterfaceSelector, Selection
 from ._status import SenderStatistics
-
-Payload: TypeAlias = bytes | bytearray | memoryview
 
 # Other tasks run at least once in so many sends.
 _SENDS_PER_TURN: Final = 64
@@ -50,7 +51,7 @@ class Answer(NamedTuple):
     interface: Interface
 
 
-_Destination: TypeAlias = list[tuple[Egress, SocketAddress]]
+_Destination: TypeAlias = list[tuple[OutgoingInterface, SocketAddress]]
 
 
 class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstructor, final=True):
@@ -67,14 +68,14 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
     checkpoint costs more than sending does.
     """
 
-    def __init__(self, exits: Exits, group: Group) -> None:
-        self._exits = exits
+    def __init__(self, outgoing: OutgoingInterfaces, group: Group) -> None:
+        self._outgoing = outgoing
         self._group = group
         self._until_others_run = _SENDS_PER_TURN
         self._datagrams_sent = 0  # directly; the rest is counted where it leaves
         self._bytes_sent = 0
         self._addresses: dict[tuple[Any, ...], _Destination] = {}
-        self._addresses_made_for = exits.version
+        self._addresses_made_for = outgoing.version
 
     async def send(self, value: Payload) -> None:
         """Send a datagram to the group, out of every interface of this sender.
@@ -97,7 +98,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         else:
             self._until_others_run = _SENDS_PER_TURN
             await trio.lowlevel.checkpoint()
-        direct = self._exits.direct
+        direct = self._outgoing.direct
         if direct is not None:
             sendto, address = direct
             try:
@@ -106,7 +107,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 return
             except OSError:  # whatever it is, the way for all cases knows
                 pass
-        await self._send_copies(value, self._exits.group_destination())
+        await self._send_copies(value, self._outgoing.group_destination())
 
     async def send_batch(self, datagrams: Iterable[Payload]) -> None:
         """Send datagrams one after the other, with far less effort for each than `send` makes.
@@ -126,7 +127,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 await self._send_run_copies(run)
             if len(chunk) == _BATCH_PER_TURN:
                 await trio.lowlevel.checkpoint()
-        self._exits.require_open()
+        self._outgoing.require_open()
 
     async def send_to(self, data: Payload, address: SocketAddress) -> None:
         """Send a datagram elsewhere: to another group or port, or back to whom one came from.
@@ -146,37 +147,37 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         await self._send_copies(data, destination)
 
     async def _send_copies(self, data: Payload, destination: _Destination) -> None:
-        await self._try_all(destination, lambda egress, address: egress.send(data, address))
+        await self._try_all(destination, lambda one, address: one.send(data, address))
 
     async def _send_run_copies(self, run: list[bytes]) -> None:
-        destination = self._exits.group_destination()
+        destination = self._outgoing.group_destination()
         several = len(destination) > 1
 
-        async def send(egress: Egress, address: SocketAddress) -> None:
-            await egress.send_run(run, address, to_the_end=several)
+        async def send(one: OutgoingInterface, address: SocketAddress) -> None:
+            await one.send_run(run, address, to_the_end=several)
 
         await self._try_all(destination, send)
 
     async def _try_all(
         self,
         destination: _Destination,
-        send: Callable[[Egress, SocketAddress], Awaitable[None]],
+        send: Callable[[OutgoingInterface, SocketAddress], Awaitable[None]],
     ) -> None:
         """Send by each interface. It is an error if none is left that can."""
-        self._exits.require_open()
+        self._outgoing.require_open()
         refusals: list[SendError] = []
-        for egress, address in destination:
+        for one, address in destination:
             try:
-                await send(egress, address)
+                await send(one, address)
             except SendError as error:
                 refusals.append(error)
         if len(refusals) == len(destination):
-            raise refusals[0] if refusals else self._exits.refuse_sending()
+            raise refusals[0] if refusals else self._outgoing.refuse_sending()
 
     def _find_destination(self, address: SocketAddress) -> _Destination:
-        if self._addresses_made_for != self._exits.version:
+        if self._addresses_made_for != self._outgoing.version:
             self._addresses.clear()
-            self._addresses_made_for = self._exits.version
+            self._addresses_made_for = self._outgoing.version
         key = tuple(address)
         destination = self._addresses.get(key)
         if destination is None:
@@ -200,18 +201,18 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         if host.is_multicast:
             group = parse_group(host)
             check_sendable(group)
-            return [(e, e.address_of(group.address, port)) for e in self._exits.all]
+            return [(e, e.address_of(group.address, port)) for e in self._outgoing.all]
         scope = address[3] if len(address) == 4 else 0
-        exits = self._exits.all
-        egress = next((e for e in exits if e.interface.index == scope), None)
-        if egress is None:
-            if not exits:
+        every = self._outgoing.all
+        one = next((one for one in every if one.interface.index == scope), None)
+        if one is None:
+            if not every:
                 return []
-            egress = exits[0]
+            one = every[0]
         if host.version == 4:
-            return [(egress, (str(host), port))]
-        scope = scope or (egress.interface.index if host.is_link_local else 0)
-        return [(egress, (str(host).partition("%")[0], port, 0, scope))]
+            return [(one, (str(host), port))]
+        scope = scope or (one.interface.index if host.is_link_local else 0)
+        return [(one, (str(host).partition("%")[0], port, 0, scope))]
 
     @property
     def local_address(self) -> SocketAddress:
@@ -223,16 +224,16 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
           SendError: there is no interface now
           trio.ClosedResourceError: the sender was closed
         """
-        self._exits.require_open()
-        if not self._exits.all:
-            raise self._exits.refuse_sending()
-        return self._exits.all[0].find_local_address()
+        self._outgoing.require_open()
+        if not self._outgoing.all:
+            raise self._outgoing.refuse_sending()
+        return self._outgoing.all[0].find_local_address()
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         """The interfaces that datagrams leave by."""
-        self._exits.require_open()
-        return tuple(egress.interface for egress in self._exits.all)
+        self._outgoing.require_open()
+        return tuple(one.interface for one in self._outgoing.all)
 
     @asynccontextmanager
     async def open_answers(
@@ -252,19 +253,19 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         Args:
           max_buffered: how many answers to hold ready; then the kernel's buffers fill
         """
-        self._exits.require_open()
+        self._outgoing.require_open()
         send_channel, receive_channel = trio.open_memory_channel[Answer](max_buffered)
         async with open_service_nursery() as nursery, receive_channel:
 
-            def attend(egress: Egress) -> None:
-                nursery.start_soon(_hear_answers, egress, send_channel)
+            def attend(outgoing: OutgoingInterface) -> None:
+                nursery.start_soon(_hear_answers, outgoing, send_channel)
 
-            with self._exits.attended(attend):
+            with self._outgoing.attended(attend):
                 yield receive_channel
 
     def statistics(self) -> SenderStatistics:
         """What was sent since the sender was opened; after closing, the last figures."""
-        figures = self._exits.figures()
+        figures = self._outgoing.figures()
         return SenderStatistics(
             datagrams_sent=self._datagrams_sent + figures.datagrams_sent,
             bytes_sent=self._bytes_sent + figures.bytes_sent,
@@ -273,7 +274,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
 
     async def aclose(self) -> None:
         """Close. Leaving the ``async with`` block of `open_sender` does the same."""
-        self._exits.close()
+        self._outgoing.close()
         await trio.lowlevel.checkpoint()
 
 
@@ -293,23 +294,25 @@ def _as_bytes(datagram: Payload) -> bytes:
 
 
 @trio.lowlevel.enable_ki_protection
-async def _hear_answers(egress: Egress, send_channel: trio.MemorySendChannel[Answer]) -> None:
+async def _hear_answers(
+    outgoing: OutgoingInterface, send_channel: trio.MemorySendChannel[Answer]
+) -> None:
     """The task that hears one interface's answers, through all sockets that it has in time."""
-    while not egress.is_closed:
-        changed, sock = egress.changed, egress.socket
+    while not outgoing.is_closed:
+        changed, sock = outgoing.changed, outgoing.socket
         if sock is None:
             await changed.wait()
             continue
         try:
-            await trio.lowlevel.wait_readable(sock)
-            data, source = sock.recvfrom(1 << 16)
-            await send_channel.send(Answer(data, source, egress.interface))
+            await sock.wait_readable()
+            data, source = sock.receive()
+            await send_channel.send(Answer(data, source, outgoing.interface))
         except trio.ClosedResourceError:
             continue
         except trio.BrokenResourceError:
             return
         except OSError:  # an ICMP error about something sent, or nothing there
-            drain_error_queue(sock)
+            sock.take_errors()
 
 
 @asynccontextmanager
@@ -362,33 +365,76 @@ async def open_sender(
       InterfaceNotFoundError: an interface named does not exist, or there is no default route
       SocketSetupError: the kernel refused, or the interface has no IPv4 address to send from
     """
+    settings = parse_sender_settings(
+        current_machine().platform,
+        group,
+        port,
+        interface=interface,
+        interfaces=interfaces,
+        hop_limit=hop_limit,
+        loopback=loopback,
+        traffic_class=traffic_class,
+        source=source,
+        source_port=source_port,
+        send_buffer=send_buffer,
+    )
+    async with serve(current_machine(), settings) as outgoing:
+        yield MulticastSender._create(outgoing, settings.group)
+
+
+@dataclass(frozen=True)
+class SenderSettings:
+    """What a program wants of a sender, known to make sense.
+
+    Attributes:
+      selection: which interfaces to send by; None: the one of the default route
+      is_single: one interface, which must be clear, or as many as there are
+      make_plan: the plan of a socket for an interface
+    """
+
+    group: Group
+    selection: Selection | None
+    is_single: bool
+    make_plan: Callable[[Interface], SocketPlan]
+
+
+def parse_sender_settings(
+    platform: Platform,
+    group: GroupLike,
+    port: int,
+    *,
+    interface: InterfaceSelector | None,
+    interfaces: InterfacesLike,
+    **options: Any,
+) -> SenderSettings:
     parsed = parse_group(group)
     port = parse_port(port)
 
     def make_plan(chosen: Interface) -> SocketPlan:
-        return plan_sender(
-            current_platform(),
-            parsed.address,
-            port,
-            chosen,
-            hop_limit=hop_limit,
-            loopback=loopback,
-            traffic_class=traffic_class,
-            source=source,
-            source_port=source_port,
-            send_buffer=send_buffer,
-        )
+        return plan_sender(platform, parsed.address, port, chosen, **options)
 
     make_plan(_ANY_INTERFACE)  # what is wrong with an argument is said before anything is opened
-    selection, is_single = parse_interfaces(parsed, interface, interfaces)
-    exits = Exits(parsed, selection, make_plan, is_single=is_single)
+    selection, is_single = _parse_interfaces(parsed, interface, interfaces)
+    return SenderSettings(parsed, selection, is_single, make_plan)
+
+
+@asynccontextmanager
+async def serve(machine: Machine, settings: SenderSettings) -> AsyncIterator[OutgoingInterfaces]:
+    """The interfaces of a sender on a machine, once all it was told is known to make sense."""
+    outgoing = OutgoingInterfaces(
+        machine,
+        settings.group,
+        settings.selection,
+        settings.make_plan,
+        is_single=settings.is_single,
+    )
     try:
-        exits.open()
+        outgoing.open()
         async with open_service_nursery() as nursery:
-            nursery.start_soon(exits.follow, name="trio_mcast: follow interfaces")
-            yield MulticastSender._create(exits, parsed)
+            nursery.start_soon(outgoing.follow, name="trio_mcast: follow interfaces")
+            yield outgoing
     finally:
-        exits.close()
+        outgoing.close()
 
 
 _ANY_INTERFACE: Final = Interface(
@@ -396,7 +442,7 @@ _ANY_INTERFACE: Final = Interface(
 )
 
 
-def parse_interfaces(
+def _parse_interfaces(
     group: Group,
     interface: InterfaceSelector | None,
     interfaces: InterfacesLike,

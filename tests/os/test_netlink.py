@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -32,7 +33,7 @@ from trio_mcast._os.netlink import (
     read_messages,
 )
 from trio_mcast._os.watch_netlink import _read_events
-from trio_mcast._plan.follow import AddressSeen, LinkGone, LinkSeen
+from trio_mcast._plan.following import AddressSeen, LinkGone, LinkSeen
 from trio_mcast._plan.options import pack_name
 
 # What Linux 6.18 announced when veth1 (index 7) and its peer veth2 (8) were made and switched on,
@@ -112,7 +113,11 @@ def test_recorded_announcements_of_addresses_are_read() -> None:
 
 def test_recorded_announcements_become_events() -> None:
     """A link whose MTU gets too small for IPv6 is announced while IPv6 has still a state for it."""
-    assert list(_read_events(RECORDED)) == [
+    events = list(_read_events(RECORDED))
+    seen = [event for event in events if isinstance(event, LinkSeen)]
+    assert len({(event.index, event.identity) for event in seen}) == 2, "one address each"
+    assert all(len(event.identity or "") == 6 for event in seen)
+    assert [replace(e, identity=None) if e in seen else e for e in events] == [
         LinkSeen(8, False, 1),
         LinkSeen(7, False, 1),
         LinkSeen(7, False, 1),
@@ -228,7 +233,7 @@ def test_the_carrier_is_a_flag(flags: int, has_carrier: bool) -> None:
 
 
 def test_what_is_not_told_is_empty_or_none() -> None:
-    assert read_link(link_body(index=3)) == Link(3, "", 0, 0, False, None, "absent", "")
+    assert read_link(link_body(index=3)) == Link(3, "", 0, 0, False, None, "absent", "", b"")
 
 
 def test_a_name_may_be_any_bytes_and_comes_back_as_it_was() -> None:

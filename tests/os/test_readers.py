@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,12 +19,11 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from trio_mcast import Datagram, list_interfaces
-from trio_mcast._os import readers, sources
-from trio_mcast._os.read_recvmsg import Memory, PortableReader
-from trio_mcast._os.readers import reader_for_this_thread
-from trio_mcast._os.reading import DATAGRAMS_PER_READ, Origin, Reader
-from trio_mcast._os.sockets import current_platform
+from trio_mcast._os import sources, this_machine
+from trio_mcast._os.read_recvmsg import Memory, RecvmsgSocket
+from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
+from trio_mcast._plan.plan import SocketPlan
 from trio_mcast._plan.platforms import LINUX
 from trio_mcast.testing import make_interface
 
@@ -33,20 +31,27 @@ if sys.platform != "linux":
     pytest.skip("recvmmsg is Linux'", allow_module_level=True)
 
 from trio_mcast._os import read_recvmmsg
-from trio_mcast._os.read_recvmmsg import BatchMemory, RecvmmsgReader
+from trio_mcast._os.read_recvmmsg import BatchMemory, RecvmmsgSocket
 
 HOSTS = {4: "127.0.0.1", 6: "::1"}
 both_families = pytest.mark.parametrize("version", [4, 6])
 
-OpenReader = Callable[[Any, Origin], Reader]
+OpenReader = Callable[[Any, Origin], ReceivingSocket]
+
+NO_PLAN = SocketPlan(socket.AF_INET, (), None, ())  # reading asks for none
 
 
 def fast(memory: BatchMemory | None = None) -> OpenReader:
-    return partial(RecvmmsgReader, memory or BatchMemory(LINUX))
+    memory = memory or BatchMemory(LINUX)
+    return lambda sock, origin: RecvmmsgSocket(memory, sock, NO_PLAN, origin)
+
+
+def portable(memory: Memory) -> OpenReader:
+    return lambda sock, origin: RecvmsgSocket(memory, sock, NO_PLAN, origin)
 
 
 FAST: OpenReader = fast()
-PORTABLE: OpenReader = partial(PortableReader, Memory(LINUX))
+PORTABLE: OpenReader = portable(Memory(LINUX))
 
 
 def origin(version: int, *, has_ancillary: bool = False) -> Origin:
@@ -82,7 +87,7 @@ def ask_for_everything(version: Any, *socks: socket.socket) -> None:
             sock.setsockopt(option.level, option.option, option.value)
 
 
-def read_once(reader: Reader, again: bool = False) -> list[Datagram]:
+def read_once(reader: ReceivingSocket, again: bool = False) -> list[Datagram]:
     """What one read gives, which is appended, and counted."""
     found = before = [Datagram(b"before", (), *reader.origin.rest[:3])]
     count, size = reader.datagrams_read, reader.bytes_read
@@ -95,7 +100,7 @@ def read_once(reader: Reader, again: bool = False) -> list[Datagram]:
     return datagrams
 
 
-def read_all(reader: Reader) -> list[Datagram]:
+def read_all(reader: ReceivingSocket) -> list[Datagram]:
     found: list[Datagram] = []
     while datagrams := read_once(reader, again=bool(found)):
         found += datagrams
@@ -279,7 +284,7 @@ def test_more_senders_than_are_remembered_are_told_apart(
 # --- Batches -----------------------------------------------------------------------------------
 
 
-def used_to_batches(reader: Reader) -> Reader:
+def used_to_batches(reader: ReceivingSocket) -> ReceivingSocket:
     """As after a flood: from now on, read in batches until there is only one."""
     reader._single_reads_left = 0  # type: ignore[attr-defined]
     return reader
@@ -378,7 +383,7 @@ def test_datagrams_that_the_kernel_has_merged_are_taken_apart(
 # --- Errors ------------------------------------------------------------------------------------
 
 
-def in_batches(sock: socket.socket, origin: Origin) -> Reader:
+def in_batches(sock: socket.socket, origin: Origin) -> ReceivingSocket:
     return used_to_batches(FAST(sock, origin))
 
 
@@ -450,7 +455,7 @@ class Scripted:
         return len(step), ("192.0.2.1", 7)
 
 
-def scripted_reader(*script: bytes | OSError) -> Reader:
+def scripted_reader(*script: bytes | OSError) -> ReceivingSocket:
     return PORTABLE(Scripted(*script), origin(4))
 
 
@@ -481,7 +486,7 @@ def test_a_cut_datagram_says_so() -> None:
     with open_pair(4) as (sock, _), open_socket(4) as talker:
         for size in (10, 11):
             talker.sendto(payload(size, 1), sock.getsockname())
-        found = read_once(PortableReader(memory, sock, origin(4, has_ancillary=True)))
+        found = read_once(portable(memory)(sock, origin(4, has_ancillary=True)))
         assert [d.truncated for d in found] == [False, True]
         assert [len(d.data) for d in found] == [10, 10]
 
@@ -510,14 +515,14 @@ def test_what_was_for_another_group_or_interface_is_dropped_where_that_is_told()
 def test_linux_reads_in_batches_and_a_thread_has_one_memory_for_them() -> None:
     assert read_recvmmsg.IS_AVAILABLE
     with open_pair(4) as (one, other):
-        readers = [reader_for_this_thread()(sock, origin(4)) for sock in (one, other)]
-    memories = {reader._memory for reader in readers if isinstance(reader, RecvmmsgReader)}
+        readers = [this_machine._find_way_to_read()(s, NO_PLAN, origin(4)) for s in (one, other)]
+    memories = {reader._memory for reader in readers if isinstance(reader, RecvmmsgSocket)}
     assert len(memories) == 1
 
 
 def test_without_recvmmsg_the_portable_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_recvmmsg, "IS_AVAILABLE", False)
-    monkeypatch.setattr(readers, "_per_thread", threading.local())
+    monkeypatch.setattr(this_machine, "_per_thread", threading.local())
     with open_socket(4) as sock:
-        assert type(reader_for_this_thread()(sock, origin(4))) is PortableReader
-    assert current_platform().name.startswith("Linux")
+        reader = this_machine._find_way_to_read()(sock, NO_PLAN, origin(4))
+        assert type(reader) is RecvmsgSocket

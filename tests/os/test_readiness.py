@@ -17,9 +17,9 @@ import trio.testing
 
 from trio_mcast import Datagram
 from trio_mcast._delivery import Delivery
-from trio_mcast._os.readers import reader_for_this_thread
-from trio_mcast._os.readiness import SocketSet, open_socket_set
-from trio_mcast._os.reading import Origin
+from trio_mcast._os.receiving import Origin, SocketSet
+from trio_mcast._os.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
+from trio_mcast._plan.plan import SocketPlan
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":
@@ -33,10 +33,6 @@ class Hearing:
 
     def __init__(self, stack: ExitStack, name: str) -> None:
         self.name = name
-        self.is_retired = False
-        self.is_closed = False
-        self.over = trio.Event()
-        self.before_close = None
         self.socket = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -44,13 +40,11 @@ class Hearing:
         self._sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._sender.connect(self.socket.getsockname())
         origin = Origin(GROUP, 5000, make_interface(), GROUP.packed, False)
-        self.reader = reader_for_this_thread()(self.socket, origin)
+        plan = SocketPlan(socket.AF_INET, (), None, ())
+        self.receiving = _find_way_to_read()(self.socket, plan, origin)
 
     def fileno(self) -> int:
         return self.socket.fileno()
-
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self.socket)
 
     def send(self, count: int = 1) -> None:
         for _ in range(count):
@@ -62,13 +56,6 @@ class Hearing:
             nobody.bind(("127.0.0.1", 0))
             self.socket.connect(nobody.getsockname())
         self.socket.send(b"")
-
-    def close(self) -> None:
-        if self.before_close is not None:
-            self.before_close()
-        self.is_closed = True
-        self.over.set()
-        self.socket.close()
 
 
 class Setting:
@@ -88,9 +75,9 @@ class Setting:
 
             def report(_error: OSError, hearing: Hearing = hearing) -> None:
                 self.broken.append(hearing.name)
-                hearing.close()
+                hearing.receiving.close()
 
-            self._nursery.start_soon(self.delivery.deliver_from, hearing, report)
+            self._nursery.start_soon(self.delivery.deliver_from, hearing.receiving, report)
         await trio.testing.wait_all_tasks_blocked()
         return hearings
 
@@ -121,7 +108,7 @@ def names(datagrams: list[Datagram]) -> list[str]:
 async def one(sockets: SocketSet) -> AsyncIterator[Hearing]:
     with ExitStack() as stack:
         one = Hearing(stack, "one")
-        sockets.add(one.fileno())
+        sockets.add(one.receiving)
         yield one
 
 
@@ -272,12 +259,12 @@ async def test_every_socket_is_read_once_there_is_something_however_many_there_a
 
 async def test_what_nobody_wants_does_not_keep_other_tasks_waiting(setting: Setting) -> None:
     (one,) = await setting.hear("one")
-    one.reader.unwanted_sources = frozenset({"127.0.0.1"})
+    one.receiving.unwanted_sources = frozenset({"127.0.0.1"})
     one.send(1000)
     with trio.move_on_after(0.05) as scope:
         await setting.delivery.receive()
     assert scope.cancelled_caught
-    one.reader.unwanted_sources = frozenset()
+    one.receiving.unwanted_sources = frozenset()
     one.send()
     with trio.fail_after(5):
         assert names([await setting.delivery.receive()]) == ["one"]
@@ -316,7 +303,7 @@ async def test_a_socket_that_was_closed_is_not_taken_for_another_with_its_number
 ) -> None:
     (gone,) = await setting.hear("gone")
     number = gone.fileno()
-    gone.close()
+    gone.receiving.close()
     (new,) = await setting.hear("new")
     assert new.fileno() == number, "the system gives the lowest number that is free"
     new.send()

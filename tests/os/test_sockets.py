@@ -9,14 +9,13 @@ import socket
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from trio_mcast import Interface, SocketSetupError, list_interfaces
-from trio_mcast._os import sockets
 from trio_mcast._os.sockets import (
+    carry_out,
     current_platform,
     drain_error_queue,
     open_planned_socket,
@@ -105,8 +104,11 @@ class Recording:
         self.sockets: list[RecordingSocket] = []
         self.refuse: Callable[[tuple[str, Any], int], OSError | None] = lambda call, nth: None
 
-    def socket(self, family: int, kind: int) -> RecordingSocket:
-        self.record("open", (family, kind))
+    def carry_out(self, plan: SocketPlan) -> Any:
+        return carry_out(plan, current_platform(), self.socket)  # type: ignore[arg-type]
+
+    def socket(self, family: int) -> RecordingSocket:
+        self.record("open", family)
         self.sockets.append(RecordingSocket(self, family))
         return self.sockets[-1]
 
@@ -128,11 +130,8 @@ class Recording:
 
 
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
-    recording = Recording()
-    fake = SimpleNamespace(socket=recording.socket, SOCK_DGRAM=socket.SOCK_DGRAM)
-    monkeypatch.setattr(sockets, "socket", fake)
-    return recording
+def recording() -> Recording:
+    return Recording()
 
 
 def call_of(option: SocketOption) -> tuple[str, Any]:
@@ -142,7 +141,7 @@ def call_of(option: SocketOption) -> tuple[str, Any]:
 def calls_of(plan: SocketPlan) -> list[tuple[str, Any]]:
     """What is to be asked when nothing goes wrong."""
     return [
-        ("open", (plan.family, socket.SOCK_DGRAM)),
+        ("open", plan.family),
         *map(call_of, plan.before_bind),
         *([] if plan.bind is None else [("bind", plan.bind)]),
         *map(call_of, plan.after_bind),
@@ -170,7 +169,7 @@ def may_fail(step: SocketOption | str) -> bool:
 def test_a_plan_is_carried_out_in_order_on_one_non_blocking_socket(
     plan: SocketPlan, recording: Recording
 ) -> None:
-    sock: Any = open_planned_socket(plan)
+    sock: Any = recording.carry_out(plan)
     assert recording.calls == calls_of(plan)
     assert recording.sockets == [sock]
     assert (sock.family, sock.is_blocking, sock.is_closed) == (plan.family, False, False)
@@ -180,7 +179,7 @@ def test_a_plan_is_carried_out_in_order_on_one_non_blocking_socket(
 def test_every_option_but_the_joins_is_set_before_bind(
     plan: SocketPlan, recording: Recording
 ) -> None:
-    open_planned_socket(plan)
+    recording.carry_out(plan)
     bind = recording.calls.index(("bind", plan.bind))
     joins = [option for option in plan.options if option.label.startswith("MCAST_JOIN")]
     assert recording.calls[bind + 1 :] == list(map(call_of, joins))
@@ -201,7 +200,7 @@ def test_a_failed_step_closes_the_socket_and_names_itself(
         recording.calls.clear()
         recording.refuse_nth(nth, number)
         with pytest.raises(SocketSetupError) as caught:
-            open_planned_socket(plan)
+            recording.carry_out(plan)
         refusal = caught.value
         assert recording.nothing_is_open
         assert recording.calls == calls_of(plan)[: nth + 1], "nothing is tried after it"
@@ -219,7 +218,7 @@ def test_an_optional_option_may_be_refused(plan: SocketPlan, recording: Recordin
         if may_fail(step):
             recording.calls.clear()
             recording.refuse_nth(nth, errno.EPERM)
-            open_planned_socket(plan)
+            recording.carry_out(plan)
             assert recording.calls == calls_of(plan)
 
 
@@ -232,7 +231,7 @@ def test_an_option_that_the_system_does_not_know_has_its_fallback_tried(
         if isinstance(step, SocketOption) and step.fallback is not None:
             recording.calls.clear()
             recording.refuse_nth(nth, number)
-            open_planned_socket(plan)
+            recording.carry_out(plan)
             expected = calls_of(plan)
             expected.insert(nth + 1, call_of(step.fallback))
             assert recording.calls == expected
@@ -248,7 +247,7 @@ def test_when_the_fallback_is_refused_too_the_first_refusal_is_told(
             recording.refuse_nth(nth, *[errno.EINVAL, second, second])
             recording.calls.clear()
             with pytest.raises(SocketSetupError) as caught:
-                open_planned_socket(plan)
+                recording.carry_out(plan)
             assert (caught.value.errno, caught.value.step) == (errno.EINVAL, step.label)
             assert recording.nothing_is_open
 
@@ -289,7 +288,7 @@ def test_a_port_in_use_is_tried_once_more_with_what_the_plan_says(
 ) -> None:
     nth = bind_index(plan)
     recording.refuse_nth(nth, errno.EADDRINUSE)
-    open_planned_socket(plan)
+    recording.carry_out(plan)
     expected = calls_of(plan)
     expected[nth + 1 : nth + 1] = [
         *map(call_of, plan.if_address_in_use),
@@ -309,7 +308,7 @@ def test_when_the_second_attempt_fails_anywhere_nothing_stays_open(
     failing = {nth: errno.EADDRINUSE, nth + later: errno.EADDRINUSE}
     recording.refuse = lambda _call, n: error(failing[n]) if n in failing else None
     with pytest.raises(SocketSetupError) as caught:
-        open_planned_socket(plan)
+        recording.carry_out(plan)
     assert caught.value.errno == errno.EADDRINUSE
     assert "bind to" in caught.value.step
     assert recording.nothing_is_open
@@ -320,7 +319,7 @@ def test_when_the_second_attempt_fails_anywhere_nothing_stays_open(
 def test_another_error_of_bind_is_not_tried_again(plan: SocketPlan, recording: Recording) -> None:
     recording.refuse_nth(bind_index(plan), errno.EADDRNOTAVAIL)
     with pytest.raises(SocketSetupError, match="bind to"):
-        open_planned_socket(plan)
+        recording.carry_out(plan)
     assert len(recording.calls) == bind_index(plan) + 1
 
 
@@ -330,7 +329,7 @@ def test_without_another_way_a_port_in_use_is_an_error(
 ) -> None:
     recording.refuse_nth(bind_index(plan), errno.EADDRINUSE)
     with pytest.raises(SocketSetupError) as caught:
-        open_planned_socket(plan)
+        recording.carry_out(plan)
     assert any("SO_REUSEADDR" in note for note in caught.value.__notes__)
 
 
@@ -353,7 +352,7 @@ def test_what_to_do_about_an_error_is_a_note_on_it(
 ) -> None:
     recording.refuse_nth(0, number)
     with pytest.raises(SocketSetupError) as caught:
-        open_planned_socket(RECEIVERS["Linux receiver 233.252.0.1"])
+        recording.carry_out(RECEIVERS["Linux receiver 233.252.0.1"])
     (note,) = caught.value.__notes__
     assert advice in note
     assert advice not in str(caught.value)
@@ -362,7 +361,7 @@ def test_what_to_do_about_an_error_is_a_note_on_it(
 def test_an_error_without_known_advice_has_no_note(recording: Recording) -> None:
     recording.refuse_nth(0, errno.EXDEV)
     with pytest.raises(SocketSetupError) as caught:
-        open_planned_socket(RECEIVERS["Linux receiver 233.252.0.1"])
+        recording.carry_out(RECEIVERS["Linux receiver 233.252.0.1"])
     assert not hasattr(caught.value, "__notes__")
 
 
@@ -381,7 +380,7 @@ def test_any_other_exception_closes_the_socket_and_leaves_as_it_is(
 
         recording.refuse = refuse
         with pytest.raises(kind):
-            open_planned_socket(plan)
+            recording.carry_out(plan)
         assert recording.nothing_is_open
 
 
@@ -402,8 +401,8 @@ def test_a_real_socket_is_bound_joined_and_granted_a_buffer(group: str, udp_port
     with open_planned_socket(plan) as sock:
         assert not sock.getblocking()
         assert sock.getsockname()[1] == udp_port
-        assert read_receive_buffer(sock) == 20000
-        assert read_drop_count(sock) == (0 if sys.platform == "linux" else None)
+        assert read_receive_buffer(sock, current_platform()) == 20000
+        assert read_drop_count(sock, current_platform()) == (0 if sys.platform == "linux" else None)
 
 
 @on_linux
@@ -437,7 +436,7 @@ def test_dropped_datagrams_are_counted_by_the_kernel(udp_port: int) -> None:
                 break
             kept += 1
         assert 0 < kept < 100
-        assert read_drop_count(receiver) == 100 - kept
+        assert read_drop_count(receiver, LINUX) == 100 - kept
 
 
 @on_linux
@@ -452,8 +451,8 @@ def test_queued_icmp_errors_are_thrown_away() -> None:
         sender.setblocking(False)
         sender.setsockopt(0, 11, 1)  # IPPROTO_IP, IP_RECVERR: linux/in.h
         sender.sendto(b"", closed_port)
-        drain_error_queue(sender)
+        drain_error_queue(sender, LINUX)
         assert sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         with pytest.raises(BlockingIOError):
             sender.recvmsg(0, 0, 0x2000)  # MSG_ERRQUEUE
-        drain_error_queue(sender)
+        drain_error_queue(sender, LINUX)

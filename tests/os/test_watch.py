@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from trio_mcast._os import watch, watch_route
-from trio_mcast._os.watch import open_watch
+from trio_mcast._os import this_machine, watch_route
+from trio_mcast._os.this_machine import ThisMachine
 from trio_mcast._os.watch_route import RouteSocketWatch, read_messages_untrusted
-from trio_mcast._plan.follow import EventsLost, LinkSeen
+from trio_mcast._plan.following import EventsLost, LinkSeen
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 
@@ -87,7 +87,7 @@ def test_messages_about_other_matters_are_passed_over() -> None:
 
 @on_linux
 def test_a_watch_sees_every_interface_at_first_and_is_quiet_then() -> None:
-    watch = open_watch()
+    watch = ThisMachine().open_changes()
     assert watch is not None
     try:
         assert {event.index for event in watch.look() if isinstance(event, LinkSeen)} == {
@@ -117,7 +117,7 @@ def test_a_watch_that_cannot_be_set_up_leaves_no_socket_open(
 
     setattr(Refusing, refusing, refuse)
     monkeypatch.setattr(socket, "socket", Refusing)
-    assert open_watch() is None
+    assert ThisMachine().open_changes() is None
     assert [sock.fileno() for sock in made] == [-1]
 
 
@@ -129,12 +129,12 @@ def test_a_system_that_lets_nobody_watch_is_watched_in_another_way(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket, "socket", refuse)
-    assert open_watch() is None
+    assert ThisMachine().open_changes() is None
 
 
 def test_an_unknown_system_is_watched_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "sys", type("sys", (), {"platform": "plan9"}))
-    assert open_watch() is None
+    monkeypatch.setattr(this_machine, "sys", type("sys", (), {"platform": "plan9"}))
+    assert ThisMachine().open_changes() is None
 
 
 # --- macOS, whose messages can be read anywhere -------------------------------------------------

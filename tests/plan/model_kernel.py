@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import TypeAlias
 
-from trio_mcast._plan.follow import AddressSeen, Event, EventsLost, LinkGone, LinkSeen
+from trio_mcast._plan.following import AddressSeen, Event, EventsLost, LinkGone, LinkSeen
 from trio_mcast._plan.interfaces import Interface
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -30,6 +30,7 @@ class Link:
     carrier_changes: int = 1
     mtu: int = 1500
     addresses: int = 1
+    identity: str = ""
     in_force: set[IPAddress] = field(default_factory=set)
     forwarded: set[IPAddress] = field(default_factory=set)
 
@@ -61,12 +62,17 @@ class ModelKernel:
       doubtful: (interface index, IP version) of what gives a reason to join again, since the
         announcements were last read
       counts_carrier_changes: as Linux does, and others do not
+      tells_identity: two interfaces that come one after the other can be told apart
+      tells_now: asked how interfaces are now, it says more than a listing does
     """
 
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
         self.doubtful: set[tuple[int, int]] = set()
         self.counts_carrier_changes = True
+        self.tells_identity = True
+        self.tells_now = True
+        self._created = 0
         self._announced: list[Event] = []
         self._is_overrun = False
         self._unsure: set[int] = set()  # not heard of since announcements were lost
@@ -80,7 +86,9 @@ class ModelKernel:
                 self._next_index += 1
             index = self._next_index
             self._next_index += 1
-        self.links[index] = Link(index, name)
+        self._created += 1
+        identity = f"{name} {self._created}" if self.tells_identity else name
+        self.links[index] = Link(index, name, identity=identity)
         self._announce_link(self.links[index])
 
     def delete(self, link: Link) -> None:
@@ -154,15 +162,17 @@ class ModelKernel:
             link.in_force.discard(group)
 
     def look(self) -> list[Event]:
-        return [self._seen(link) for link in self.links.values()]
+        return [self._seen(link) for link in self.links.values()] if self.tells_now else []
 
     def read(self) -> list[Event]:
         """As netlink does it: that something was lost comes first, then what was kept."""
         events: list[Event] = [EventsLost()] if self._is_overrun else []
         events += self._announced
-        if self._is_overrun:
+        if self._is_overrun and not self.tells_now:
             self.doubtful |= {(index, version) for index in range(100) for version in (4, 6)}
             self._unsure = set(range(100))
+        elif self._is_overrun and not self.counts_carrier_changes:
+            self.doubtful |= {(link.index, 4) for link in self if link.has_carrier}
         self._announced.clear()
         self._is_overrun = False
         return events
@@ -170,12 +180,9 @@ class ModelKernel:
     def listing(self) -> tuple[Interface, ...]:
         return tuple(self.links[index].interface() for index in sorted(self.links))
 
-    def ipv6_groups(self) -> frozenset[tuple[int, bytes]]:
+    def groups(self) -> frozenset[tuple[int, bytes]]:
         return frozenset(
-            (link.index, group.packed)
-            for link in self.links.values()
-            for group in link.in_force
-            if group.version == 6
+            (link.index, group.packed) for link in self.links.values() for group in link.in_force
         )
 
     # Inside
@@ -200,7 +207,9 @@ class ModelKernel:
 
     def _seen(self, link: Link) -> LinkSeen:
         changes = link.carrier_changes if self.counts_carrier_changes else None
-        return LinkSeen(link.index, link.has_carrier, changes, lost_ipv6=not link.has_ipv6)
+        return LinkSeen(
+            link.index, link.has_carrier, changes, not link.has_ipv6, identity=link.identity
+        )
 
     def __iter__(self) -> Iterator[Link]:
         return iter(self.links.values())

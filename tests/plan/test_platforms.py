@@ -160,14 +160,14 @@ def test_layouts_have_no_hidden_padding(system: str, platform: Platform) -> None
 
 ABILITIES = {
     "binds_to_group": (True, True, False),
-    "binds_to_interface": (True, False, False),
-    "isolates_with_multicast_all": (True, False, False),
     "loopback_on_receiver": (False, False, True),
     "delivers_strays_v4": (False, False, True),
     "delivers_strays_v6": (False, True, True),
-    "reuse_port": (True, True, False),
     "refuses_large_buffers": (False, True, False),
     "smallest_send_buffer": (None, 65535, None),
+    "doubles_receive_buffer": (True, False, False),
+    "error_queue": (0x2000, None, None),
+    "spurious_join_errors": ((), ("ENOMEM", "ENOEXEC"), ()),
 }
 
 

@@ -25,7 +25,7 @@ from trio_mcast._os.winsock import (
     WSABUF,
     WSAMSG,
 )
-from trio_mcast._plan.follow import Event, LinkGone, LinkSeen
+from trio_mcast._plan.following import Event, LinkGone, LinkSeen
 from trio_mcast._plan.interfaces import Interface
 
 from .systems import System
@@ -233,29 +233,29 @@ class ModelWatch:
         self.is_complete = kernel.system.name == "linux"
         self._kernel = kernel
         self._events: list[Event] = []
-        self._changed = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()
         self._is_closed = False
 
     def put(self, event: Event) -> None:
         self._events.append(event)
-        self._changed.set()
+        self._waiting.unpark_all()
 
     def look(self) -> list[Event]:
         return [LinkSeen(index) for index in self._kernel.interfaces] if self.is_complete else []
 
     async def wait(self) -> None:
-        await self._changed.wait()
-        if self._is_closed:
-            raise trio.ClosedResourceError
+        while not self._events:
+            if self._is_closed:
+                raise trio.ClosedResourceError
+            await self._waiting.park()
 
     def read(self) -> list[Event]:
         events, self._events = self._events, []
-        self._changed = trio.Event()
         return events if self.is_complete else []
 
     def interrupt(self) -> None:
         self._is_closed = True
-        self._changed.set()
+        self._waiting.unpark_all()
 
     def close(self) -> None:
         self.interrupt()

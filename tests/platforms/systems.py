@@ -1,10 +1,13 @@
 """The three systems as their headers describe them, for a model that knows nothing of the library.
 
-The numbers are those of `data/constants.json`, which were taken from the headers.
+The numbers are those of `data/constants.json`, which were taken from the headers. Only errors have
+the numbers of the system that the tests run on: the library knows them by `errno`, which has each
+system's own.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,9 +29,6 @@ _MORE_ERRORS = {
     "win32": {"EPERM": 1, "ENOMEM": 12, "ENFILE": 23, "ENODEV": 19, "ENOEXEC": 8}
     | {"WSAEMFILE": 10024},
 }
-
-# The errors of Winsock that Python gives the number of the C library (winerror_to_errno).
-_C_NUMBERS = {10004: 4, 10009: 9, 10013: 13, 10014: 14, 10022: 22, 10024: 24}
 
 _CLASSES: dict[str, type[OSError]] = {
     "EAGAIN": BlockingIOError,
@@ -79,14 +79,10 @@ class System:
         known = _FACTS["errno"][self.name] | _MORE_ERRORS[self.name]
         return {name.removeprefix("WSA"): number for name, number in known.items()}
 
-    @cached_property
-    def errno(self) -> dict[str, int]:
-        """Numbers as Python's `errno` module has them on that system."""
-        return {name: _C_NUMBERS.get(number, number) for name, number in self.errors.items()}
-
     def refusal(self, name: str) -> OSError:
         """The exception that the `socket` module would raise there."""
-        error = _CLASSES.get(name, OSError)(self.errno[name], f"{name}, says the model")
+        number = getattr(errno, name)
+        error = _CLASSES.get(name, OSError)(number, f"{name}, says the model")
         if self.name == "win32":
             error.winerror = self.errors[name]  # type: ignore[attr-defined, unused-ignore]
         return error

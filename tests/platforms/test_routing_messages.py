@@ -6,7 +6,7 @@ import ctypes
 import struct
 
 from trio_mcast._os.watch_route import read_messages_untrusted
-from trio_mcast._plan.follow import LinkSeen
+from trio_mcast._plan.following import LinkSeen
 
 RTM_VERSION = 5
 RTM_NEWADDR, RTM_DELADDR, RTM_IFINFO, RTM_NEWMADDR = 0xC, 0xD, 0xE, 0xF

@@ -20,7 +20,7 @@ import trio_mcast
 from trio_mcast.testing import make_interface
 
 from .model_kernel import Filter, Kernel, ModelSocket, Packet
-from .pretending import pretending
+from .model_machine import standing_on
 from .systems import SYSTEMS, System
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -267,7 +267,8 @@ def join_beside(kernel: Kernel, group: IPAddress, index: int) -> ModelSocket:
 
 
 async def live(system: System, script: list[Step], loopback: bool, bystanders: bool) -> None:
-    with pretending(system, INTERFACES.values()) as kernel:
+    with standing_on(system, INTERFACES.values()) as machine:
+        kernel = machine.kernel
         kernel.delivers_to_bystanders = bystanders
         async with trio_mcast.open_receiver(port=PORT, loopback=loopback) as receiver:
             application = Application(kernel, receiver, Expectation(loopback))

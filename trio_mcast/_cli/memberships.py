@@ -13,8 +13,8 @@ from rich.table import Table
 
 from trio_mcast import NotSupportedError
 from trio_mcast._doctor.changes import Change, MembershipWatch
-from trio_mcast._doctor.evidence import Snapshot
-from trio_mcast._doctor.snapshot import take_snapshot
+from trio_mcast._os.current import current_machine
+from trio_mcast._plan.snapshot import Snapshot
 
 from .interruption import run_until_interrupted
 from .output import tell, to_json, write, write_table
@@ -48,7 +48,7 @@ async def memberships(
     if sys.platform != "linux":
         raise NotSupportedError("only Linux tells which groups are joined")
     if not watch:
-        _list(take_snapshot(), json)
+        _list(current_machine().inspector.take_snapshot(), json)
         return 0
     with MembershipWatch() as changes:
         _list(changes.first, json, change=None)
@@ -150,7 +150,7 @@ async def _follow(watch: MembershipWatch, json: bool) -> None:
 def _tell_change(change: Change, json: bool) -> None:
     rows = (
         row
-        for row in _read_rows(take_snapshot())
+        for row in _read_rows(current_machine().inspector.take_snapshot())
         if (row.interface, row.group) == (change.interface, change.group)
     )
     row = next(rows, _Row(change.interface, change.group, 0, (), (), ()))

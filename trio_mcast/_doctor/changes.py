@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import trio
 
-from .snapshot import take_snapshot
+from .._os.current import current_machine
 
 _POLL_SECONDS: Final = 0.5
 
@@ -28,9 +27,10 @@ class MembershipWatch:
 
     def __init__(self) -> None:
         # In this order, so that nothing is missed between the two.
-        self._announcements = _open_announcements()
+        self._inspector = current_machine().inspector
+        self._announcements = self._inspector.open_group_changes()
         self.is_live = self._announcements is not None
-        self.first = take_snapshot()
+        self.first = self._inspector.take_snapshot()
         self._known = {(row.interface, row.group) for row in self.first.joined}
         self._names = {link.index: link.name for link in self.first.links}
 
@@ -60,25 +60,9 @@ class MembershipWatch:
                 ]
 
     def _look(self) -> set[tuple[int, str]]:
-        if sys.platform != "linux":
-            return set()
-        from .._os import netlink, proc
-
         # Names are kept, for those of interfaces that are gone.
-        self._names |= {link.index: link.name for link in netlink.list_links()}
-        return {(row.interface, row.group) for row in proc.read_groups()}
+        self._names |= {i.index: i.name for i in current_machine().list_interfaces()}
+        return {(row.interface, row.group) for row in self._inspector.list_joined() or ()}
 
     def _name(self, index: int) -> str:
         return self._names.get(index, str(index))
-
-
-def _open_announcements() -> Any:
-    """None where the kernel does not know the netlink groups for it."""
-    if sys.platform != "linux":
-        return None
-    from .._os import watch_groups
-
-    try:
-        return watch_groups.GroupWatch()
-    except OSError:
-        return None

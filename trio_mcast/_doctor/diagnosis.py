@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from .._os.scan import list_interfaces
+from .._os.current import current_machine
 from .._plan.addresses import (
     ipv6_scope,
     is_multicast,
@@ -16,23 +16,23 @@ from .._plan.addresses import (
 )
 from .._plan.selection import ByName, Selection
 from .evidence import Case, Question
-from .snapshot import take_snapshot
 from .watch import watch as watch_groups
 
 
 async def examine(question: Question, seconds: float) -> Case:
     """Gather all the evidence."""
-    snapshot = take_snapshot()
+    machine = current_machine()
+    snapshot = machine.inspector.take_snapshot()
     if not question.groups or not seconds:
         return Case(question, snapshot)
-    return Case(question, snapshot, await watch_groups(question, snapshot, seconds))
+    return Case(question, snapshot, await watch_groups(machine, question, snapshot, seconds))
 
 
 def parse_question(group: object, port: object, interface: object, source: object) -> Question:
     """What `diagnose` is asked. Raises: as it does."""
     parsed = [_parse_group(value) for value in _several(group)]
     selections = [Selection.parse(interface), *(Selection(zone=zone) for _, zone in parsed)]
-    listing = list_interfaces()
+    listing = current_machine().list_interfaces()
     indexes = [i.index for s in selections if s.is_named for i in s.require(listing)]
     return Question(
         tuple(dict.fromkeys(str(address) for address, _ in parsed)),

@@ -16,7 +16,8 @@ from .._plan.addresses import is_multicast, is_ssm
 from .._plan.classification import classify
 from .._plan.registry import PROBLEMS, USES
 from .._plan.remedies import ADVICE
-from .evidence import Case, Link, Observation, Route, Stream, UdpSocket
+from .._plan.snapshot import Link, Route, UdpSocket
+from .evidence import Case, Observation, Stream
 from .finding import Finding, Severity
 from .losses import count_losses
 

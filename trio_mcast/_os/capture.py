@@ -10,7 +10,9 @@ import socket
 import struct
 import sys
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from .._plan.snapshot import Sighting
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -41,17 +43,7 @@ _FILTER: Final = (
 )
 
 
-class Sighting(NamedTuple):
-    """A UDP datagram, or with `port` None a query for memberships (IGMP or MLD)."""
-
-    interface: str
-    source: IPv4Address | IPv6Address
-    group: IPv4Address | IPv6Address
-    port: int | None
-    hop_limit: int
-
-
-class Capture:
+class PacketCapture:
     """A socket that is readable when something came in.
 
     Raises:

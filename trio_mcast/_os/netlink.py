@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from .._plan.snapshot import Bridge, Chain
+
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 NLMSG_ERROR: Final = 2
@@ -31,6 +33,7 @@ RTM_GETROUTE: Final = 26
 NLM_F_REQUEST: Final = 0x1
 NLM_F_DUMP: Final = 0x300
 
+IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_QDISC: Final = 6
@@ -104,6 +107,7 @@ class Link:
     carrier_changes: int | None
     ipv6: Literal["on", "disabled", "absent"]
     queueing: str
+    hardware_address: bytes
 
 
 @dataclass(frozen=True)
@@ -114,16 +118,13 @@ class LinkDetails:
       kind: of a virtual one: ``veth``, ``bridge``...; otherwise empty
       master: the index of the bridge or bond that it belongs to
       floods_unknown: of a bridge port: groups that nobody has joined are sent out by it
-      is_snooping, is_querier, queriers: of a bridge: whether it snoops, asks itself, and the
-        addresses of those who ask (the kernel tells them since 5.16)
+      bridge: of a bridge; the kernel tells who asks for memberships since 5.16
     """
 
     kind: str
     master: int | None
     floods_unknown: bool | None
-    is_snooping: bool | None
-    is_querier: bool | None
-    queriers: tuple[IPv4Address | IPv6Address, ...]
+    bridge: Bridge | None
 
 
 class RouteAnswer(NamedTuple):
@@ -132,16 +133,6 @@ class RouteAnswer(NamedTuple):
     type: int
     outgoing: int | None
     gateway: IPv4Address | IPv6Address | None
-
-
-class ChainAnswer(NamedTuple):
-    """A chain of nftables that sees every packet of a hook."""
-
-    family: str
-    table: str
-    name: str
-    hook: str
-    accepts: bool
 
 
 class AddressMessage(NamedTuple):
@@ -194,6 +185,7 @@ def read_link(body: bytes) -> Link | None:
         int.from_bytes(changes, sys.byteorder) if changes else None,
         _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
         attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(),
+        attributes.get(IFLA_ADDRESS, b""),
     )
 
 
@@ -250,19 +242,27 @@ def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
     port = read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
     if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
         port = {}
+    return LinkDetails(
+        kind,
+        _number(attributes.get(IFLA_MASTER)),
+        _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
+        _read_bridge(bridge),
+    )
+
+
+def _read_bridge(bridge: dict[int, bytes]) -> Bridge | None:
+    if IFLA_BR_MCAST_SNOOPING not in bridge:
+        return None
     querier = read_attributes(bridge.get(IFLA_BR_MCAST_QUERIER_STATE, b""))
     addresses: list[IPv4Address | IPv6Address] = []
     if BRIDGE_QUERIER_IP_ADDRESS in querier:
         addresses.append(IPv4Address(querier[BRIDGE_QUERIER_IP_ADDRESS]))
     if BRIDGE_QUERIER_IPV6_ADDRESS in querier:
         addresses.append(IPv6Address(querier[BRIDGE_QUERIER_IPV6_ADDRESS]))
-    return LinkDetails(
-        kind,
-        _number(attributes.get(IFLA_MASTER)),
-        _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
-        _flag(bridge.get(IFLA_BR_MCAST_SNOOPING)),
-        _flag(bridge.get(IFLA_BR_MCAST_QUERIER)),
-        tuple(addresses),
+    return Bridge(
+        any(bridge[IFLA_BR_MCAST_SNOOPING]),
+        any(bridge.get(IFLA_BR_MCAST_QUERIER, b"")),
+        tuple(map(str, addresses)),
     )
 
 
@@ -325,7 +325,7 @@ def _read_gateway(attributes: dict[int, bytes]) -> IPv4Address | IPv6Address | N
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
-def list_firewall_chains() -> list[ChainAnswer]:
+def list_firewall_chains() -> tuple[Chain, ...]:
     """The chains of nftables that see packets by themselves, iptables-nft's among them.
 
     Raises:
@@ -342,15 +342,15 @@ def list_firewall_chains() -> list[ChainAnswer]:
         if family is None or number >= len(hooks):
             continue
         found.append(
-            ChainAnswer(
+            Chain(
                 family,
                 attributes.get(NFTA_CHAIN_TABLE, b"").rstrip(b"\0").decode(),
                 attributes.get(NFTA_CHAIN_NAME, b"").rstrip(b"\0").decode(),
                 "ingress" if family == "netdev" and number == 0 else hooks[number],
-                any(attributes.get(NFTA_CHAIN_POLICY, b"\1")),
+                "accept" if any(attributes.get(NFTA_CHAIN_POLICY, b"\1")) else "drop",
             )
         )
-    return found
+    return tuple(found)
 
 
 _NETLINK_NETFILTER: Final = 12  # linux/netlink.h

@@ -11,34 +11,13 @@ import re
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from .._plan.snapshot import FilteredSource, Holder, Joined, UdpSocket
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 _NET: Final = "/proc/thread-self/net"
-
-
-class GroupRow(NamedTuple):
-    interface: int
-    group: str
-    users: int
-
-
-class FilterRow(NamedTuple):
-    interface: int
-    group: str
-    source: str
-    included: int
-    excluded: int
-
-
-class SocketRow(NamedTuple):
-    version: int
-    address: str
-    port: int
-    user: int
-    inode: int
-    drops: int
 
 
 def read_counters() -> dict[str, int]:
@@ -63,7 +42,7 @@ def read_counters() -> dict[str, int]:
     return found
 
 
-def read_groups() -> list[GroupRow]:
+def read_groups() -> tuple[Joined, ...]:
     """Every group that is joined on this host, on which interface, by how many sockets."""
     found = []
     interface = 0
@@ -72,11 +51,11 @@ def read_groups() -> list[GroupRow]:
         if not line.startswith("\t"):
             interface = int(words[0])
         else:
-            found.append(GroupRow(interface, _ipv4(words[0]), int(words[1])))
+            found.append(Joined(_ipv4(words[0]), interface, int(words[1])))
     for line in _lines("igmp6"):
         words = line.split()
-        found.append(GroupRow(int(words[0]), _ipv6(words[2]), int(words[3])))
-    return found
+        found.append(Joined(_ipv6(words[2]), int(words[0]), int(words[3])))
+    return tuple(found)
 
 
 def read_igmp_versions() -> dict[int, int]:
@@ -88,16 +67,16 @@ def read_igmp_versions() -> dict[int, int]:
     return found
 
 
-def read_source_filters() -> list[FilterRow]:
+def read_source_filters() -> tuple[FilteredSource, ...]:
     """The sources that memberships of this host include or exclude."""
     found = []
     for line in _lines("mcfilter")[1:]:
         # The name of a device may run into what is before or behind it: the five last are sure.
         *head, group, source, included, excluded = line.split()
         found.append(
-            FilterRow(
-                int(head[0]),
+            FilteredSource(
                 str(IPv4Address(int(group, 16))),
+                int(head[0]),
                 str(IPv4Address(int(source, 16))),
                 int(included),
                 int(excluded),
@@ -106,20 +85,20 @@ def read_source_filters() -> list[FilterRow]:
     for line in _lines("mcfilter6")[1:]:
         *head, group, source, included, excluded = line.split()
         found.append(
-            FilterRow(int(head[0]), _ipv6(group), _ipv6(source), int(included), int(excluded))
+            FilteredSource(_ipv6(group), int(head[0]), _ipv6(source), int(included), int(excluded))
         )
-    return found
+    return tuple(found)
 
 
-def read_udp_sockets() -> list[SocketRow]:
-    """Every UDP socket of this host that is bound."""
+def read_udp_sockets() -> tuple[UdpSocket, ...]:
+    """Every UDP socket of this host that is bound, without the programs that have it."""
     found = []
     for version, table in ((4, "udp"), (6, "udp6")):
         for line in _lines(table)[1:]:
             words = line.split()
             address, _, port = words[1].partition(":")
             found.append(
-                SocketRow(
+                UdpSocket(
                     version,
                     _ipv4(address) if version == 4 else _ipv6_in_words(address),
                     int(port, 16),
@@ -128,17 +107,17 @@ def read_udp_sockets() -> list[SocketRow]:
                     int(words[12]),
                 )
             )
-    return found
+    return tuple(found)
 
 
-def find_holders(inodes: set[int]) -> tuple[dict[int, list[tuple[int, str]]], bool]:
-    """The programs that have these sockets open: inode to process numbers and names.
+def find_holders(inodes: set[int]) -> tuple[dict[int, list[Holder]], bool]:
+    """The programs that have these sockets open, by inode.
 
     Returns:
       Them, and whether every process of this host could be looked into: an ordinary user sees into
       its own only
     """
-    found: dict[int, list[tuple[int, str]]] = {}
+    found: dict[int, list[Holder]] = {}
     is_complete = True
     for pid in filter(str.isdecimal, _list("/proc")):
         try:
@@ -154,7 +133,7 @@ def find_holders(inodes: set[int]) -> tuple[dict[int, list[tuple[int, str]]], bo
             except OSError:
                 continue
             if target.startswith("socket:[") and (inode := int(target[8:-1])) in inodes:
-                holder = (int(pid), _read(f"/proc/{pid}/comm").strip())
+                holder = Holder(int(pid), _read(f"/proc/{pid}/comm").strip())
                 if holder not in found.setdefault(inode, []):
                     found[inode].append(holder)
     return found, is_complete

@@ -26,8 +26,10 @@ from .._plan.packet_info import (
     read_ancillary_untrusted,
     read_control_batch_untrusted,
 )
+from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
-from .reading import DATAGRAMS_PER_READ, Origin, Reader
+from .receiving import DATAGRAMS_PER_READ, Origin
+from .sockets import SystemSocket
 from .sources import KnownSources
 
 assert not TYPE_CHECKING or sys.platform == "linux"
@@ -229,24 +231,25 @@ class BatchMemory:
         ]
 
 
-class RecvmmsgReader(Reader):
+class RecvmmsgSocket(SystemSocket):
     """Reads in batches, but singly from a socket that gets a datagram now and then.
 
     For one datagram the plain call takes a third of the time that a batch of one does.
     """
 
-    __slots__ = ("_memory", "_receive_one", "_single_reads_left", "_sock")
+    __slots__ = ("_memory", "_receive_one", "_single_reads_left")
 
-    def __init__(self, memory: BatchMemory, sock: socket.socket, origin: Origin) -> None:
-        super().__init__(origin)
+    def __init__(
+        self, memory: BatchMemory, sock: socket.socket, plan: SocketPlan, origin: Origin
+    ) -> None:
+        super().__init__(memory.platform, sock, plan, origin)
         self._memory = memory
-        self._sock = sock
         self._receive_one = sock.recvmsg
         self._single_reads_left = _SINGLE_READS
 
     def read(self, found: list[Datagram], again: bool) -> int:
         if not self._single_reads_left:
-            datagrams, size = self._memory.read(self._sock.fileno(), self.origin)
+            datagrams, size = self._memory.read(self._socket.fileno(), self.origin)
             count = len(datagrams)
             if count == 1:
                 self._single_reads_left = _SINGLE_READS

@@ -9,9 +9,11 @@ from typing import Final, TypeAlias
 from .._errors import NotSupportedError
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.packet_info import AncillaryData, ControlMessage, read_ancillary_untrusted
+from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
 from . import winsock
-from .reading import DATAGRAMS_PER_READ, Origin, Reader
+from .receiving import DATAGRAMS_PER_READ, Origin
+from .sockets import SystemSocket
 
 _LARGEST_DATAGRAM: Final = 1 << 16
 _CONTROL_SIZE: Final = 256
@@ -32,15 +34,16 @@ class Memory:
         self.buffer: memoryview = memoryview(bytearray(_LARGEST_DATAGRAM))
 
 
-class PortableReader(Reader):
+class RecvmsgSocket(SystemSocket):
     """Reads one datagram for each system call."""
 
-    __slots__ = ("_memory", "_sock")
+    __slots__ = ("_memory",)
 
-    def __init__(self, memory: Memory, sock: socket.socket, origin: Origin) -> None:
-        super().__init__(origin)
+    def __init__(
+        self, memory: Memory, sock: socket.socket, plan: SocketPlan, origin: Origin
+    ) -> None:
+        super().__init__(memory.platform, sock, plan, origin)
         self._memory = memory
-        self._sock = sock
 
     def read(self, found: list[Datagram], _again: bool) -> int:
         read_one = self._read_with_ancillary if self.origin.has_ancillary else self._read_plain
@@ -63,7 +66,7 @@ class PortableReader(Reader):
 
     def _read_plain(self) -> list[Datagram]:
         buffer, origin = self._memory.buffer, self.origin
-        length, source = self._sock.recvfrom_into(buffer)
+        length, source = self._socket.recvfrom_into(buffer)
         data = bytes(buffer[:length])
         return [Datagram(data, source, origin.group, origin.port, origin.interface)]
 
@@ -99,7 +102,7 @@ class PortableReader(Reader):
         """
         if sys.platform == "win32":
             raise NotSupportedError("Python has no recvmsg on Windows")
-        return self._sock.recvmsg_into([self._memory.buffer], _CONTROL_SIZE)
+        return self._socket.recvmsg_into([self._memory.buffer], _CONTROL_SIZE)
 
 
 def _is_stray(found: AncillaryData, origin: Origin) -> bool:

@@ -12,10 +12,9 @@ from typing import Final
 
 from .._plan.packet_info import read_control_buffer_untrusted
 from .._plan.platforms import Platform
-from . import winsock
-from .read_recvmsg import Memory, Message, PortableReader
+from .read_recvmsg import Memory, Message, RecvmsgSocket
 from .sources import KnownSources
-from .winsock import WSABUF, WSAMSG, WSARecvMsg
+from .winsock import WSABUF, WSAMSG, Winsock, WSARecvMsg
 
 _NAME_SIZE: Final = 28  # struct sockaddr_in6
 _CONTROL_SIZE: Final = 256
@@ -25,8 +24,9 @@ _WSAEMSGSIZE: Final = 10040
 class WinsockMemory(Memory):
     """What the sockets of a thread share: what WSARecvMsg is told, and where it writes."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, winsock: Winsock) -> None:
         super().__init__(platform)
+        self._winsock = winsock
         self._functions: dict[int, WSARecvMsg | None] = {}
         self._name = ctypes.create_string_buffer(_NAME_SIZE)
         self._control = ctypes.create_string_buffer(_CONTROL_SIZE)
@@ -55,7 +55,7 @@ class WinsockMemory(Memory):
         message.dwFlags = 0
         length, error = function(sock.fileno(), message)
         if error and error != _WSAEMSGSIZE:  # that one came all the same, but cut
-            raise winsock.make_error(error)
+            raise self._winsock.make_error(error)
         filled = self._control.raw[: message.Control.len]
         items = read_control_buffer_untrusted(self.platform, filled)
         flags = socket.MSG_TRUNC if error else 0
@@ -67,14 +67,14 @@ class WinsockMemory(Memory):
         except KeyError:
             pass
         try:
-            function = winsock.load_wsarecvmsg(family)
+            function = self._winsock.load_wsarecvmsg(family)
         except OSError:
             function = None
         self._functions[family] = function
         return function
 
 
-class WinsockReader(PortableReader):
+class WinsockSocket(RecvmsgSocket):
     """Reads one datagram for each system call, which leaves no stray unnoticed.
 
     Where the system does not have the function (some network filters of third parties take it
@@ -87,4 +87,4 @@ class WinsockReader(PortableReader):
     _memory: WinsockMemory
 
     def _receive_message(self) -> Message | None:
-        return self._memory.receive(self._sock)
+        return self._memory.receive(self._socket)

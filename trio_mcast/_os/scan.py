@@ -32,15 +32,7 @@ class LinkState:
 
 
 def list_interfaces() -> tuple[Interface, ...]:
-    """The network interfaces of this host as they are now, in the order of their indexes.
-
-    Interfaces without an address and those that are down are among them: filter by the attributes
-    of `Interface` what you do not want. The listing is that of the calling thread's network
-    namespace. It takes some system calls but never blocks.
-
-    Returns:
-      One `Interface` each, a picture of this moment: it does not change when the interface does.
-    """
+    """Of the calling thread's network namespace."""
     addresses = _scan_addresses()
     return tuple(
         Interface(
@@ -58,23 +50,8 @@ def list_interfaces() -> tuple[Interface, ...]:
     )
 
 
-def default_interface(version: IPVersion = 4) -> Interface | None:
-    """The interface through which this host reaches the Internet, as its routes say.
-
-    It is the best guess for "the network", and only a guess: a host may have several networks and
-    no default route. Nothing is sent to find out.
-
-    Args:
-      version: 4 or 6, for the two have routes of their own
-
-    Returns:
-      The interface, or None where no default route exists.
-
-    Raises:
-      ValueError: another version
-    """
-    if version not in _FAR_AWAY:
-        raise ValueError(f"IP version {version!r} is neither 4 nor 6")
+def find_default_interface(version: IPVersion) -> Interface | None:
+    """The interface that a default route leads to. Nothing is sent to find out."""
     listing = list_interfaces()
     index = _find_outgoing_interface(_FAR_AWAY[version], listing)
     return next((interface for interface in listing if interface.index == index), None)

@@ -1,4 +1,4 @@
-"""Sockets made from plans, and what an open one can tell about itself."""
+"""Sockets made from plans, and machines whose sockets are those of the `socket` module."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import errno
 import socket
 import struct
 import sys
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import trio
 
 from .._errors import SocketSetupError
+from .._plan.filters import SourceFilter
 from .._plan.options import FALLBACK_ERRORS, SocketOption
-from .._plan.plan import SocketPlan
+from .._plan.plan import SocketPlan, plan_leave
 from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
 from .._plan.remedies import add_remedy
-from . import winsock
+from .receiving import Origin, ReceivingSocket
+from .winsock import Winsock
 
-_SO_MEMINFO: Final = 55  # linux asm-generic/socket.h
-_MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS, linux/sock_diag.h: of nine u32
-_MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
+_MEMINFO_WORDS: Final = 9  # SK_MEMINFO_VARS, linux/sock_diag.h: so many u32
+_MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS
+_MEMINFO_SIZE: Final = 4 * _MEMINFO_WORDS
 
 # On Windows these are the numbers of Winsock, and `OSError.errno` has them (errnomodule.c).
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Errors of a host that has run out of something: the next attempt would only fail likewise."""
 
-# Seen on macOS by others: OpenJDK and swift-nio met the first (a queue of IGMP is full for a
-# moment), libuv the second (macOS 13 and later). The next attempt has succeeded.
-_SPURIOUS_REFUSALS: Final = {errno.ENOMEM, errno.ENOEXEC}
-_JOINS_TO_TRY: Final = 3
+_JOINS_TO_TRY: Final = 4
+
+OpenSocket: TypeAlias = Callable[[socket.socket, SocketPlan, Origin], ReceivingSocket]
+"""Makes a receiving socket of one that was set up as planned."""
 
 
 def current_platform() -> Platform:
@@ -48,13 +53,25 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
     Raises:
       SocketSetupError: the kernel refused a step, which `.step` names
     """
+    return carry_out(plan, current_platform(), make_udp_socket)
+
+
+def make_udp_socket(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    if sys.platform == "win32":
+        Winsock().silence_resets(sock)
+    return sock
+
+
+def carry_out(
+    plan: SocketPlan, platform: Platform, make_socket: Callable[[int], socket.socket]
+) -> socket.socket:
+    """As `open_planned_socket`, on a system and with sockets that need not be this machine's."""
     step = "open a UDP socket"
     sock = None
     try:
-        sock = socket.socket(plan.family, socket.SOCK_DGRAM)
+        sock = make_socket(plan.family)
         sock.setblocking(False)
-        if sys.platform == "win32":
-            winsock.silence_resets(sock)
         for option in plan.before_bind:
             step = option.label
             set_option(sock, option)
@@ -63,7 +80,7 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
             _bind(sock, plan)
         for option in plan.after_bind:
             step = option.label
-            _join(sock, option)
+            _join(sock, option, platform)
     except BaseException as error:
         if sock is not None:
             sock.close()
@@ -106,52 +123,100 @@ def _bind(sock: socket.socket, plan: SocketPlan) -> None:
             set_option(sock, option)
 
 
-def may_have_unread(sock: socket.socket) -> bool:
-    """Whether something has arrived that was not read; True where the system does not tell."""
-    if sys.platform != "linux":
-        return True
-    queued = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4)  # SK_MEMINFO_RMEM_ALLOC
-    return any(queued)
-
-
-def _join(sock: socket.socket, option: SocketOption) -> None:
-    """Set an option that joins, or joins a source. macOS refuses that for no reason at times."""
-    for _ in range(_JOINS_TO_TRY if sys.platform == "darwin" else 0):
+def _join(sock: socket.socket, option: SocketOption, platform: Platform) -> None:
+    """Set an option that joins, or joins a source; again if the refusal may mean nothing."""
+    spurious = {getattr(errno, name) for name in platform.spurious_join_errors}
+    for attempt in range(_JOINS_TO_TRY):
         try:
             set_option(sock, option)
             return
         except OSError as error:
-            if error.errno not in _SPURIOUS_REFUSALS:
+            if error.errno not in spurious or attempt == _JOINS_TO_TRY - 1:
                 raise
-    set_option(sock, option)
 
 
-def read_drop_count(sock: socket.socket) -> int | None:
+class SystemSocket(ReceivingSocket):
+    """A socket of the `socket` module's, or one like it, that receives."""
+
+    __slots__ = ("_platform", "_socket")
+
+    def __init__(
+        self, platform: Platform, sock: socket.socket, plan: SocketPlan, origin: Origin
+    ) -> None:
+        super().__init__(plan, origin)
+        self._platform = platform
+        self._socket = sock
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def wait_readable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 # a frame saved
+
+    def change_filter(self, change: SocketOption, _new: SourceFilter) -> None:
+        set_option(self._socket, change)
+
+    def drop_count(self) -> int | None:
+        return read_drop_count(self._socket, self._platform)
+
+    def receive_buffer(self) -> int:
+        return read_receive_buffer(self._socket, self._platform)
+
+    def may_have_unread(self) -> bool:
+        return may_have_unread(self._socket, self._platform)
+
+    def _leave(self) -> None:
+        assert self.plan.group is not None
+        assert self.plan.interface is not None
+        for option in plan_leave(self._platform, self.plan.group, self.plan.interface):
+            try:
+                set_option(self._socket, option)
+            except OSError:  # the kernel has dropped the membership before: no harm
+                pass
+
+    def _wake(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
+
+    def _close(self) -> None:
+        self._socket.close()
+
+
+def may_have_unread(sock: socket.socket, platform: Platform) -> bool:
+    """Whether something has arrived that was not read; True where the system does not tell."""
+    if platform.memory_figures is None:
+        return True
+    level, number, _name = platform.memory_figures
+    return any(sock.getsockopt(level, number, 4))  # SK_MEMINFO_RMEM_ALLOC
+
+
+def read_drop_count(sock: socket.socket, platform: Platform) -> int | None:
     """How many datagrams the kernel had to drop at this socket; None where it does not tell."""
-    if sys.platform != "linux":
+    if platform.memory_figures is None:
         return None
-    words = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+    level, number, _name = platform.memory_figures
+    words = sock.getsockopt(level, number, _MEMINFO_SIZE)
     return int.from_bytes(words[4 * _MEMINFO_DROPS :][:4], sys.byteorder)
 
 
-def read_receive_buffer(sock: socket.socket) -> int:
-    """The receive buffer's size in bytes. Linux answers twice what it granted (socket(7))."""
-    size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    return size // 2 if sys.platform == "linux" else size
+def read_receive_buffer(sock: socket.socket, platform: Platform) -> int:
+    """The receive buffer's size in bytes, as it was granted."""
+    level, number, _name = platform.receive_buffer
+    size = sock.getsockopt(level, number)
+    return size // 2 if platform.doubles_receive_buffer else size
 
 
-def drain_error_queue(sock: socket.socket) -> bool:
+def drain_error_queue(sock: socket.socket, platform: Platform) -> bool:
     """Throw away the ICMP errors that IP_RECVERR queues: they make a socket look ready.
 
     Returns:
       Whether there was any
     """
-    if sys.platform != "linux":
+    if platform.error_queue is None or sys.platform == "win32":  # where Python has no recvmsg
         return False
     found = False
     try:
         while True:
-            sock.recvmsg(0, 0, _MSG_ERRQUEUE)
+            sock.recvmsg(0, 0, platform.error_queue)
             found = True
     except OSError:
         return found

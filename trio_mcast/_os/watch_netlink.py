@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._plan.follow import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
+from .._plan.following import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
 from . import netlink
 
 assert not TYPE_CHECKING or sys.platform == "linux"
@@ -105,4 +105,10 @@ def _read_events(data: bytes) -> Iterator[Event]:
 
 def _link_seen(link: netlink.Link) -> LinkSeen:
     lost_ipv6 = link.ipv6 == "absent" or link.mtu < _LEAST_IPV6_MTU
-    return LinkSeen(link.index, link.has_carrier, link.carrier_changes, lost_ipv6)
+    return LinkSeen(
+        link.index,
+        link.has_carrier,
+        link.carrier_changes,
+        lost_ipv6,
+        link.hardware_address or link.name,
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._plan.follow import Event, EventsLost, LinkSeen
+from .._plan.following import Event, EventsLost, LinkSeen
 
 assert not TYPE_CHECKING or sys.platform == "darwin"
 

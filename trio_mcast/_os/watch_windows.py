@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._plan.follow import Event
-from . import winsock
+from .._plan.following import Event
+from .winsock import OVERLAPPED, SIO_ADDRESS_LIST_CHANGE, Winsock
 
 assert not TYPE_CHECKING or sys.platform == "win32"
 
@@ -28,7 +28,9 @@ class AddressListWatch:
     is_complete = False
 
     def __init__(self) -> None:
-        self._changed = trio.Event()
+        self._winsock = Winsock()
+        self._has_changed = False
+        self._waiting = trio.lowlevel.ParkingLot()
         self._is_closed = False
         self._sockets: list[socket.socket] = []
         try:
@@ -56,39 +58,44 @@ class AddressListWatch:
 
     async def wait(self) -> None:
         """Return when something has changed, or might have."""
-        await self._changed.wait()
+        await trio.lowlevel.checkpoint()
+        while not self._has_changed and not self._is_closed:
+            await self._waiting.park()
         if self._is_closed:
             raise trio.ClosedResourceError("the watch was closed")
 
     def read(self) -> list[Event]:
         """Only that there was something, which a comparison of listings finds."""
-        if not self._is_closed:
-            self._changed = trio.Event()
+        self._has_changed = False
         return []
 
     def interrupt(self) -> None:
         """Before closing: whoever waits gets a ClosedResourceError."""
         self._is_closed = True
-        self._changed.set()
+        self._waiting.unpark_all()
 
     def close(self) -> None:
         self.interrupt()
         for sock in self._sockets:
             sock.close()
 
+    def _note_change(self) -> None:
+        self._has_changed = True
+        self._waiting.unpark_all()
+
     async def _follow(self, sock: socket.socket) -> None:
         """The task of one IP version. It must not raise."""
         while not self._is_closed:
-            overlapped = winsock.OVERLAPPED()
+            overlapped = OVERLAPPED()
             try:
-                winsock.control_overlapped(sock, winsock.SIO_ADDRESS_LIST_CHANGE, overlapped)
+                self._winsock.control_overlapped(sock, SIO_ADDRESS_LIST_CHANGE, overlapped)
                 # The first time too, for what has changed before there was a request.
-                self._changed.set()
+                self._note_change()
                 await trio.lowlevel.wait_overlapped(sock.fileno(), ctypes.addressof(overlapped))
             except trio.ClosedResourceError:
                 return
             except OSError:
                 if self._is_closed:
                     return
-                self._changed.set()
+                self._note_change()
                 await trio.sleep(_POLL_SECONDS)

@@ -50,22 +50,103 @@ WSARecvMsg: TypeAlias = Callable[[int, WSAMSG], tuple[int, int]]
 """Receives a datagram into a message's buffers: (length, error number of Winsock or 0)."""
 
 
-def silence_resets(sock: socket.socket) -> None:
-    """Have ICMP errors about datagrams sent earlier not reported by reading.
+class Winsock:
+    """The calls. Only Windows has them; a test puts a model in their place."""
 
-    Otherwise reading fails once for each with WSAECONNRESET (port unreachable) or WSAENETRESET (hop
-    limit exceeded). Where the system refuses, the readers pass over these errors.
-    """
-    for code in (SIO_UDP_CONNRESET, SIO_UDP_NETRESET):
-        try:
-            control(sock, code, _FALSE)
-        except OSError:
-            pass
+    def silence_resets(self, sock: socket.socket) -> None:
+        """Have ICMP errors about datagrams sent earlier not reported by reading.
 
+        Otherwise reading fails once for each with WSAECONNRESET (port unreachable) or WSAENETRESET
+        (hop limit exceeded). Where the system refuses, reading passes over these errors.
+        """
+        for code in (SIO_UDP_CONNRESET, SIO_UDP_NETRESET):
+            try:
+                self.control(sock, code, _FALSE)
+            except OSError:
+                pass
 
-def is_reset(error: OSError) -> bool:
-    """Whether this is about a datagram that was sent earlier, and no failure of reading."""
-    return getattr(error, "winerror", None) == 10052 or isinstance(error, ConnectionResetError)
+    if sys.platform == "win32":
+
+        def control(
+            self, sock: socket.socket, code: int, request: bytes = b"", answer_size: int = 0
+        ) -> bytes:
+            """WSAIoctl, which gives an answer at once.
+
+            Raises:
+              OSError: Winsock refused
+            """
+            answer = ctypes.create_string_buffer(answer_size)
+            length = ctypes.c_uint32()
+            if _ioctl(
+                sock.fileno(), code, request, len(request), answer, answer_size, length, None, None
+            ):
+                raise ctypes.WinError(ctypes.get_last_error())
+            return answer.raw[: length.value]
+
+        def control_overlapped(
+            self, sock: socket.socket, code: int, overlapped: OVERLAPPED
+        ) -> None:
+            """WSAIoctl, which completes later. The structure must be kept until then.
+
+            Raises:
+              OSError: Winsock refused
+            """
+            length = ctypes.c_uint32()
+            address = ctypes.addressof(overlapped)
+            if _ioctl(sock.fileno(), code, None, 0, None, 0, length, address, None):
+                error = ctypes.get_last_error()
+                if error != _WSA_IO_PENDING:
+                    raise ctypes.WinError(error)
+
+        def load_wsarecvmsg(self, family: int) -> WSARecvMsg:
+            """The function, which has no name in any library but must be asked for.
+
+            Raises:
+              OSError: the system's provider for UDP, or what somebody put above it, has none
+            """
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                size = ctypes.sizeof(ctypes.c_void_p)
+                code = SIO_GET_EXTENSION_FUNCTION_POINTER
+                answer = self.control(sock, code, WSAID_WSARECVMSG, size)
+            prototype = ctypes.WINFUNCTYPE(
+                ctypes.c_int,
+                ctypes.c_size_t,
+                ctypes.POINTER(WSAMSG),
+                ctypes.POINTER(ctypes.c_uint32),
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                use_last_error=True,
+            )
+            function = prototype(int.from_bytes(answer, sys.byteorder))
+            length = ctypes.c_uint32()
+
+            def receive(handle: int, message: WSAMSG) -> tuple[int, int]:
+                failed = function(handle, message, length, None, None)
+                return length.value, ctypes.get_last_error() if failed else 0
+
+            return receive
+
+        def make_error(self, number: int) -> OSError:
+            """The exception that the `socket` module would raise."""
+            return ctypes.WinError(number)
+
+    else:
+
+        def control(
+            self, sock: socket.socket, code: int, request: bytes = b"", answer_size: int = 0
+        ) -> bytes:
+            raise NotSupportedError("there is no Winsock on this system")
+
+        def control_overlapped(
+            self, sock: socket.socket, code: int, overlapped: OVERLAPPED
+        ) -> None:
+            raise NotSupportedError("there is no Winsock on this system")
+
+        def load_wsarecvmsg(self, family: int) -> WSARecvMsg:
+            raise NotSupportedError("there is no Winsock on this system")
+
+        def make_error(self, number: int) -> OSError:
+            return OSError(number, f"Winsock error {number}")
 
 
 if sys.platform == "win32":
@@ -84,79 +165,7 @@ if sys.platform == "win32":
     )
     _WSA_IO_PENDING: Final = 997
 
-    def control(
-        sock: socket.socket, code: int, request: bytes = b"", answer_size: int = 0
-    ) -> bytes:
-        """WSAIoctl, which gives an answer at once.
 
-        Raises:
-          OSError: Winsock refused
-        """
-        answer = ctypes.create_string_buffer(answer_size)
-        length = ctypes.c_uint32()
-        if _ioctl(
-            sock.fileno(), code, request, len(request), answer, answer_size, length, None, None
-        ):
-            raise ctypes.WinError(ctypes.get_last_error())
-        return answer.raw[: length.value]
-
-    def control_overlapped(sock: socket.socket, code: int, overlapped: OVERLAPPED) -> None:
-        """WSAIoctl, which completes later. The structure must be kept until then.
-
-        Raises:
-          OSError: Winsock refused
-        """
-        length = ctypes.c_uint32()
-        address = ctypes.addressof(overlapped)
-        if _ioctl(sock.fileno(), code, None, 0, None, 0, length, address, None):
-            error = ctypes.get_last_error()
-            if error != _WSA_IO_PENDING:
-                raise ctypes.WinError(error)
-
-    def load_wsarecvmsg(family: int) -> WSARecvMsg:
-        """The function, which has no name in any library but must be asked for.
-
-        Raises:
-          OSError: the system's provider for UDP, or what somebody put above it, has none
-        """
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            size = ctypes.sizeof(ctypes.c_void_p)
-            answer = control(sock, SIO_GET_EXTENSION_FUNCTION_POINTER, WSAID_WSARECVMSG, size)
-        prototype = ctypes.WINFUNCTYPE(
-            ctypes.c_int,
-            ctypes.c_size_t,
-            ctypes.POINTER(WSAMSG),
-            ctypes.POINTER(ctypes.c_uint32),
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            use_last_error=True,
-        )
-        function = prototype(int.from_bytes(answer, sys.byteorder))
-        length = ctypes.c_uint32()
-
-        def receive(handle: int, message: WSAMSG) -> tuple[int, int]:
-            failed = function(handle, message, length, None, None)
-            return length.value, ctypes.get_last_error() if failed else 0
-
-        return receive
-
-    def make_error(number: int) -> OSError:
-        """The exception that the `socket` module would raise."""
-        return ctypes.WinError(number)
-
-else:
-    # Elsewhere there is none of it. Tests put a model in the place of these.
-
-    def control(
-        sock: socket.socket, code: int, request: bytes = b"", answer_size: int = 0
-    ) -> bytes:
-        raise NotSupportedError("there is no Winsock on this system")
-
-    def control_overlapped(sock: socket.socket, code: int, overlapped: OVERLAPPED) -> None:
-        raise NotSupportedError("there is no Winsock on this system")
-
-    def load_wsarecvmsg(family: int) -> WSARecvMsg:
-        raise NotSupportedError("there is no Winsock on this system")
-
-    def make_error(number: int) -> OSError:
-        return OSError(number, f"Winsock error {number}")
+def is_reset(error: OSError) -> bool:
+    """Whether this is about a datagram that was sent earlier, and no failure of reading."""
+    return getattr(error, "winerror", None) == 10052 or isinstance(error, ConnectionResetError)

@@ -39,6 +39,10 @@ class SourceFilter:
         """The filter for a join: named sources only, or, with none named, everyone."""
         return cls("include" if sources else "exclude", sources)
 
+    def admits(self, source: Source) -> bool:
+        """Whether a sender is heard."""
+        return (source in self.sources) == (self.mode == "include")
+
     def adding(self, source: Source) -> SourceFilter:
         """Hear one more sender."""
         self._require("include", f"{source} cannot be added: every source is heard but those named")

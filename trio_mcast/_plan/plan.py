@@ -79,6 +79,9 @@ class SocketPlan:
         its addresses as source
       drops_sources: the same for senders that the program does not want, beyond those that the
         kernel was told to keep away
+      filter: the senders that a receiver's socket is to hear, as the options tell the kernel
+      loopback: whether this host is to hear what it sends itself, as far as this socket goes
+      hop_limit, traffic_class: what a sender's datagrams carry
       destination: where a sender sends to, as the `socket` module writes it
     """
 
@@ -95,6 +98,10 @@ class SocketPlan:
     merges_datagrams: bool = False
     drops_own: bool = False
     drops_sources: frozenset[IPAddress] = frozenset()
+    filter: SourceFilter | None = None
+    loopback: bool = True
+    hop_limit: int | None = None
+    traffic_class: int | None = None
     destination: SocketAddress | None = None
 
     @property
@@ -172,6 +179,8 @@ def plan_receiver(
         sorts_strays=sorts_strays,
         merges_datagrams=merges,
         drops_own=not loopback and not platform.loopback_on_receiver,
+        filter=SourceFilter.admitting(senders),
+        loopback=loopback,
     )
 
 
@@ -218,6 +227,7 @@ def plan_membership(
             plans[0],
             after_bind=plans[0].after_bind + blocks,
             drops_sources=frozenset(filter_.sources[most:]),
+            filter=filter_,
         )
     return tuple(plans)
 
@@ -566,6 +576,9 @@ def plan_sender(
         after_bind=(),
         group=target.group,
         interface=interface,
+        loopback=loopback,
+        hop_limit=hop_limit,
+        traffic_class=traffic_class,
         destination=plan_destination(target.group, port, interface),
     )
 

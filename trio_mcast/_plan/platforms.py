@@ -163,6 +163,9 @@ class Platform:
       receive_merged: has datagrams of one flow and size handed over together
       send_segmented: has one large buffer sent as many datagrams
       memory_figures: tells bytes queued and datagrams dropped
+      doubles_receive_buffer: asked for its size, it answers twice what it granted
+      error_queue: the flag by which errors of earlier datagrams are read, where they are queued
+      spurious_join_errors: with these a join may be refused for no reason; the next may succeed
 
       sockaddr_has_length: struct sockaddr begins with its own length, as on the BSDs
       group_req_padding: bytes between the index and the address in struct group_req
@@ -204,6 +207,9 @@ class Platform:
     receive_merged: OptionName | None = None
     send_segmented: OptionName | None = None
     memory_figures: OptionName | None = None
+    doubles_receive_buffer: bool = False
+    error_queue: int | None = None
+    spurious_join_errors: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Platform {self.name}>"
@@ -215,22 +221,6 @@ class Platform:
     def delivers_strays(self, version: IPVersion) -> bool:
         """Whether packet information must sort out what a socket was not meant to get."""
         return self.delivers_strays_v4 if version == 4 else self.delivers_strays_v6
-
-    @property
-    def binds_to_interface(self) -> bool:
-        """Whether a socket can be kept to one interface."""
-        return self.bind_to_interface is not None
-
-    @property
-    def isolates_with_multicast_all(self) -> bool:
-        """Whether a socket gets the groups that others joined until it is told not to."""
-        return self.ipv4.multicast_all is not None
-
-    @property
-    def reuse_port(self) -> bool:
-        """Whether there is an SO_REUSEPORT."""
-        names = (*self.share_port, *self.share_port_if_in_use)
-        return any(option.name == "SO_REUSEPORT" for option in names)
 
 
 def _membership_options(
@@ -350,6 +340,8 @@ LINUX: Final = Platform(
     send_buffer_beyond_limit=OptionName(_LINUX_SOCKET, 32, "SO_SNDBUFFORCE"),
     receive_timestamp=OptionName(_LINUX_SOCKET, 35, "SO_TIMESTAMPNS"),
     memory_figures=OptionName(_LINUX_SOCKET, 55, "SO_MEMINFO"),
+    doubles_receive_buffer=True,  # socket(7)
+    error_queue=0x2000,  # MSG_ERRQUEUE, linux/socket.h
     receive_merged=OptionName(_UDP, 104, "UDP_GRO"),  # linux/udp.h
     send_segmented=OptionName(_UDP, 103, "UDP_SEGMENT"),
     sockaddr_has_length=False,
@@ -443,6 +435,9 @@ MACOS: Final = Platform(
     refuses_large_buffers=True,  # ENOBUFS at kern.ipc.maxsockbuf
     smallest_send_buffer=65535,  # the default, 9216, is "really max datagram size" (udp_usrreq.c)
     receive_timestamp=OptionName(_MACOS_SOCKET, 0x0400, "SO_TIMESTAMP"),
+    # Seen by others: OpenJDK and swift-nio met the first (a queue of IGMP is full for a moment),
+    # libuv the second (macOS 13 and later). The next attempt has succeeded.
+    spurious_join_errors=("ENOMEM", "ENOEXEC"),
     sockaddr_has_length=True,
     group_req_padding=0,  # netinet/in.h: #pragma pack(4) around it
     mreq_source_order=("group", "source", "interface"),

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ._plan.addresses import Group, parse_group, sources_for
 from ._plan.filters import SourceFilter
-from ._plan.interfaces import Interface
+from ._plan.interfaces import IPVersion
 from ._plan.selection import Selection
 
 
 @dataclass(eq=False)
-class Subscription:
+class JoinRequest:
     """A join as the program asked for it: it may mean several interfaces, now or later.
 
     Attributes:
@@ -28,7 +28,7 @@ class Subscription:
     @classmethod
     def parse(
         cls, group: object, sources: tuple[IPv4Address | IPv6Address, ...], interfaces: object
-    ) -> Subscription:
+    ) -> JoinRequest:
         parsed = parse_group(group)
         return cls(
             parsed,
@@ -36,6 +36,6 @@ class Subscription:
             Selection.parse(interfaces, zone=parsed.zone),
         )
 
-    def find(self, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
-        """The interfaces of the listing that it covers."""
-        return self.selection.find(listing, self.group.version)
+    @property
+    def version(self) -> IPVersion:
+        return self.group.version

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .receiving import ReceivingSocket, SocketSet
+
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 # With more at a time, those that were not read in this turn would be asked for twice.
 _MOST_EVENTS: Final = 64
 
 
-class EpollSet:
-    """A `SocketSet`: an epoll instance is readable when one of its sockets is.
+class EpollSet(SocketSet):
+    """An epoll instance is readable when one of its sockets is.
 
     The alarm is a second instance that holds the first one.
     """
@@ -31,36 +33,35 @@ class EpollSet:
         self._alarm.register(self._sockets.fileno(), 0)
         self._descriptor = self._sockets.fileno()
 
-    def add(self, descriptor: int) -> None:
+    def add(self, sock: ReceivingSocket) -> int:
+        descriptor = sock.fileno()
         self._sockets.register(descriptor, select.EPOLLIN)
+        sock.socket_set = self
+        return descriptor
 
-    def remove(self, descriptor: int) -> None:
-        """Of an open socket; a closed one has removed itself."""
-        self._sockets.unregister(descriptor)
+    def remove(self, sock: ReceivingSocket) -> None:
+        if sock.socket_set is self and not self._sockets.closed:
+            self._sockets.unregister(sock.fileno())
+        sock.socket_set = None
 
     def ready(self) -> Sequence[int]:
-        """Those that are readable, or some of them: then others are next, for they take turns."""
         return [descriptor for descriptor, _event in self._sockets.poll(0, _MOST_EVENTS)]
 
     def wait(self) -> Awaitable[None]:
-        """Return when a socket is readable. Raises ClosedResourceError if interrupted."""
         return trio.lowlevel.wait_readable(self._descriptor)  # noqa: ASYNC105 # a frame saved
 
     def interrupt(self) -> None:
-        """Wake whoever is in `wait`."""
         # Trio means it for a descriptor that is about to be closed, and forgets about it until
         # somebody waits for it again, which is what happens here.
         trio.lowlevel.notify_closing(self._descriptor)
 
     def arm(self) -> None:
-        """Have the alarm go off as soon as a socket is readable, and until `disarm`."""
         self._alarm.modify(self._descriptor, select.EPOLLIN)
 
     def disarm(self) -> None:
         self._alarm.modify(self._descriptor, 0)
 
     def wait_for_alarm(self) -> Awaitable[None]:
-        """Return when the alarm has gone off. Raises ClosedResourceError if the set is closed."""
         return trio.lowlevel.wait_readable(self._alarm)  # noqa: ASYNC105
 
     def close(self) -> None:

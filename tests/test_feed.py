@@ -1,0 +1,232 @@
+"""One feed of changes for all who follow interfaces, on machines that are made up."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+import trio_mcast.testing
+from trio_mcast._os.feed import FeedShare, follow_interfaces
+from trio_mcast._plan.following import Change
+from trio_mcast._plan.interfaces import Interface
+from trio_mcast.testing import make_interface
+from trio_mcast.testing.machine import MemoryChanges, MemoryMachine
+
+ETH0, ETH1 = make_interface("eth0", index=2), make_interface("eth1", index=3)
+
+
+class WatchedMachine(MemoryMachine):
+    """Counts what it is asked, and announces nothing if a test says so.
+
+    Attributes:
+      refusals: errors that listing the interfaces ends with, the next first
+    """
+
+    def __init__(self, *interfaces: Interface, announces: bool = True) -> None:
+        super().__init__(interfaces)
+        self.listings = 0
+        self.opened = 0
+        self.refusals: list[OSError] = []
+        self._announces = announces
+
+    def list_interfaces(self) -> tuple[Interface, ...]:
+        self.listings += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return super().list_interfaces()
+
+    def open_changes(self) -> MemoryChanges | None:  # type: ignore[override]
+        self.opened += 1
+        return super().open_changes() if self._announces else None
+
+
+async def wait_all(shares: list[FeedShare], take: Callable[[int, Change], None]) -> None:
+    """Tasks that wait for their shares, for ever."""
+
+    async def wait(number: int, share: FeedShare) -> None:
+        while True:
+            take(number, await share.wait())
+
+    async with trio.open_nursery() as nursery:
+        for number, share in enumerate(shares):
+            nursery.start_soon(wait, number, share)
+
+
+async def test_everyone_is_told_and_the_machine_is_asked_once(nursery: trio.Nursery) -> None:
+    machine = WatchedMachine(ETH0)
+    shares = [follow_interfaces(machine) for _ in range(50)]
+    assert (machine.opened, machine.listings) == (1, 1)
+    told: list[tuple[int, tuple[Interface, ...]]] = []
+    nursery.start_soon(wait_all, shares, lambda n, change: told.append((n, change.listing)))
+    await trio.testing.wait_all_tasks_blocked()
+    machine.set_interfaces((ETH0, ETH1))
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(told) == [(number, (ETH0, ETH1)) for number in range(50)]
+    assert machine.listings == 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_when_the_one_that_reads_leaves_another_reads(nursery: trio.Nursery) -> None:
+    """Cancelled, closed or both, in any order."""
+    machine = WatchedMachine(ETH0)
+    shares = [follow_interfaces(machine) for _ in range(6)]
+    told: list[int] = []
+
+    async def wait(number: int, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                while True:
+                    await shares[number].wait()
+                    told.append(number)
+            except trio.ClosedResourceError:
+                pass
+
+    scopes = [trio.CancelScope() for _ in shares]
+    for number, scope in enumerate(scopes):
+        nursery.start_soon(wait, number, scope)
+    await trio.testing.wait_all_tasks_blocked()
+    left = set(range(6))
+    while len(left) > 1:
+        reader = next(n for n in left if shares[n] is shares[n]._feed.reader)
+        left.remove(reader)
+        if reader % 2:
+            scopes[reader].cancel()
+        else:
+            shares[reader].close()
+        await trio.testing.wait_all_tasks_blocked()
+        told.clear()
+        machine.announce_everything()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(told) == sorted(left)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_listing_is_up_to_date_before_anyone_has_read() -> None:
+    machine = WatchedMachine(ETH0)
+    first = follow_interfaces(machine)
+    machine.set_interfaces((ETH0, ETH1))
+    second = follow_interfaces(machine)
+    assert second.listing == second.look() == first.look() == (ETH0, ETH1)
+    assert first.listing == (ETH0,)
+    assert machine.listings == 2, "as nothing else was announced"
+    assert (await first.wait()).listing == (ETH0, ETH1)
+    with trio.move_on_after(0) as scope:
+        await second.wait()
+    assert scope.cancelled_caught, "it knows all that has happened"
+
+
+async def test_what_nobody_has_looked_at_adds_up() -> None:
+    machine = WatchedMachine(ETH0)
+    one, other = follow_interfaces(machine), follow_interfaces(machine)
+    machine.set_interfaces(())
+    await other.wait()
+    machine.set_interfaces((ETH0,))
+    await other.wait()
+    change = await one.wait()
+    assert change.listing == (ETH0,)
+    assert change.dropped == {2}, "it was gone for a moment"
+
+
+async def test_with_the_last_share_the_feed_is_closed_and_the_next_opens_it_anew() -> None:
+    machine = WatchedMachine(ETH0)
+    shares = [follow_interfaces(machine) for _ in range(2)]
+    assert len(machine._changes) == 1
+    shares[0].close()
+    shares[0].close()
+    assert len(machine._changes) == 1
+    shares[1].close()
+    assert machine._changes == []
+    for share in shares:
+        with pytest.raises(trio.ClosedResourceError):
+            await share.wait()
+    follow_interfaces(machine).close()
+    assert machine.opened == 2
+
+
+async def test_each_machine_has_a_feed_of_its_own() -> None:
+    one, other = WatchedMachine(ETH0), WatchedMachine(ETH1)
+    shares = [follow_interfaces(machine) for machine in (one, other)]
+    one.set_interfaces((ETH0, ETH1))
+    assert (await shares[0].wait()).listing == (ETH0, ETH1)
+    assert shares[1].look() == (ETH1,)
+
+
+# --- Trouble -------------------------------------------------------------------------------------
+
+
+async def test_a_machine_that_cannot_be_looked_at_leaves_nothing_open() -> None:
+    machine = WatchedMachine(ETH0)
+    machine.refusals = [OSError(errno.EMFILE, "no more")]
+    with pytest.raises(OSError, match="no more"):
+        follow_interfaces(machine)
+    assert machine._changes == []
+    share = follow_interfaces(machine)
+    machine.announce_everything()
+    machine.refusals = [OSError(errno.EMFILE, "no more")]
+    with pytest.raises(OSError, match="no more"):
+        follow_interfaces(machine)
+    assert len(machine._changes) == 1, "those who had a share before keep it"
+    share.close()
+    assert machine._changes == []
+
+
+async def test_after_a_look_that_failed_everything_is_looked_at_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = WatchedMachine(ETH0)
+    share = follow_interfaces(machine)
+    machine.refusals = [OSError(errno.EMFILE, "no more")] * 3
+    machine.announce_everything()
+    change = await share.wait()
+    assert machine.refusals == []
+    assert change.were_lost
+
+
+# --- Without announcements -----------------------------------------------------------------------
+
+
+async def test_where_nothing_is_announced_the_interfaces_are_looked_at_again_and_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = WatchedMachine(ETH0, announces=False)
+    share = follow_interfaces(machine)
+    began = trio.current_time()
+    machine.interfaces = (ETH0, ETH1)
+    change = await share.wait()
+    assert trio.current_time() - began == 2
+    assert change.concerned == {3}
+
+
+async def test_a_wait_that_is_broken_off_does_not_put_the_next_look_off(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = WatchedMachine(ETH0, announces=False)
+    share = follow_interfaces(machine)
+    machine.interfaces = (ETH0, ETH1)
+    began = trio.current_time()
+    change = None
+    while change is None:
+        with trio.move_on_after(0.75):
+            change = await share.wait()
+    assert trio.current_time() - began == 2
+    assert change.concerned == {3}
+
+
+# --- Those who follow ----------------------------------------------------------------------------
+
+
+async def test_what_is_not_concerned_is_not_told_of_again() -> None:
+    """A host on which interfaces come and go, and a receiver that is not about them."""
+    network = trio_mcast.testing.MemoryNetwork(ETH0)
+    async with network.open_receiver("233.252.0.1", port=5000, interfaces="eth0") as receiver:
+        events = receiver.events()
+        for _ in range(20):
+            await network.set_interfaces(ETH0, ETH1)
+            await network.set_interfaces(ETH0)
+        with trio.move_on_after(0) as scope:
+            await events.receive()
+        assert scope.cancelled_caught
