@@ -19,7 +19,15 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from kernel.network import Card, Host, Network, Talker, wait_until, wait_until_async
+from kernel.network import (
+    Card,
+    Host,
+    Network,
+    Talker,
+    open_descriptors,
+    wait_until,
+    wait_until_async,
+)
 from kernel.receiving import BOTH, GROUP4, GROUP6, SOURCE_SPECIFIC, collect, everything
 
 import trio_mcast
@@ -941,6 +949,39 @@ def test_lost_announcements_lead_to_joining_everything_anew(
             heard = [d.data for d in await collect(receiver, 4)]
             assert sorted(heard) == [b"after", b"after", b"before", b"before"]
             assert await everything(receiver) == []
+
+    home.run(main)
+
+
+def test_what_was_not_touched_while_announcements_were_lost_is_left_alone(
+    network: Network, udp_port: int
+) -> None:
+    """More happens on the host than the kernel keeps for a busy loop, but none of it here."""
+    here, _there = network.pair()
+    home = here.host
+    talkers = [talker_beside(here, group, udp_port) for group in BOTH]
+
+    async def main() -> None:
+        async with (
+            trio_mcast.open_receiver(*BOTH, port=udp_port, interfaces="eth0") as named,
+            trio_mcast.open_receiver(*BOTH, port=udp_port) as unnamed,
+        ):
+            receivers = (named, unnamed)
+            events = [receiver.events() for receiver in receivers]
+            descriptors = open_descriptors()
+            for _ in range(3):
+                flood_with_announcements(home)
+                await settle()
+            for receiver, stream in zip(receivers, events, strict=True):
+                assert states(receiver) == ["joined", "joined"]
+                with trio.move_on_after(0.01) as scope:
+                    status = await stream.receive()
+                assert scope.cancelled_caught, f"told of {status}"
+            assert open_descriptors() == descriptors, "no socket was exchanged"
+            for talker in talkers:
+                talker.send(b"still here")
+            for receiver in receivers:
+                assert len(await collect(receiver, 2)) == 2
 
     home.run(main)
 
