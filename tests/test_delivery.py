@@ -17,12 +17,12 @@ from hypothesis import given, settings, strategies as st
 from trio_mcast import Datagram
 from trio_mcast._delivery import Delivery, Overflow
 from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
-from trio_mcast._plan.plan import SocketPlan
+from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_datagram, make_interface
 
 OVERFLOWS: list[Overflow] = ["wait", "drop-oldest"]
 GROUP = ip_address("233.252.0.1")
-ORIGIN = Origin(GROUP, 5000, make_interface(), GROUP.packed, False)
+ORIGIN = Origin.make(GROUP, 5000, make_interface())
 FIRST = make_datagram()
 
 
@@ -201,7 +201,7 @@ class Scene:
         self.ended: list[ModelSocket] = []
         self.start_soon = nursery.start_soon
         self.delivery = Delivery(
-            limit, overflow, self.set, lambda lost: self.lost.extend(numbers_of(lost))
+            limit, overflow == "wait", self.set, lambda lost: self.lost.extend(numbers_of(lost))
         )
         self._nursery = nursery
         self._number = 0

@@ -87,18 +87,19 @@ class Delivery:
     def __init__(
         self,
         max_buffered: int,
-        overflow: Overflow,
+        waits_when_full: bool,
         sockets: SocketSet | None,
         count_lost: Callable[[list[Datagram]], None],
     ) -> None:
         """Nothing is waited for yet.
 
         Args:
+          waits_when_full: with overflow "wait"; False with "drop-oldest"
           sockets: the set to watch by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
         """
         self._max_buffered = max_buffered
-        self._waits_when_full = overflow == "wait"
+        self._waits_when_full = waits_when_full
         self._sockets = sockets
         self._count_lost = count_lost
 
@@ -406,9 +407,8 @@ class Delivery:
             await sock.over.wait()
         finally:
             sockets.remove(sock)
-            if (
-                self._watched.get(number) is entry
-            ):  # once closed, it may be another socket's already
+            # Once it is closed, its number may be another socket's.
+            if self._watched.get(number) is entry:
                 del self._watched[number]
 
     async def _read_alone(self, sock: ReceivingSocket, report_broken: _ReportBroken) -> None:

@@ -68,6 +68,10 @@ class Broadcast(Generic[T]):
         self._streams.add(stream)
         return stream
 
+    @property
+    def has_streams(self) -> bool:
+        return bool(self._streams)
+
     def publish(self, event: T) -> None:
         for stream in list(self._streams):
             stream._add(event)

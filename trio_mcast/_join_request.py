@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
-from ._plan.addresses import Group, parse_group, sources_for
+from ._plan.addresses import Group, parse_group, parse_sources, sources_for
 from ._plan.filters import SourceFilter
 from ._plan.interfaces import IPVersion
 from ._plan.selection import Selection
@@ -26,15 +26,23 @@ class JoinRequest:
     selection: Selection
 
     @classmethod
-    def parse(
-        cls, group: object, sources: tuple[IPv4Address | IPv6Address, ...], interfaces: object
-    ) -> JoinRequest:
-        parsed = parse_group(group)
-        return cls(
-            parsed,
-            SourceFilter.admitting(sources_for(parsed, sources)),
-            Selection.parse(interfaces, zone=parsed.zone),
-        )
+    def parse(cls, group: object, sources: object, interfaces: object) -> JoinRequest:
+        """From what a caller wrote. Raises: as `MulticastReceiver.join`."""
+        (request,) = cls.parse_several([group], sources, interfaces)
+        return request
+
+    @classmethod
+    def parse_several(
+        cls, groups: Iterable[object], sources: object, interfaces: object
+    ) -> list[JoinRequest]:
+        """The same sources and interfaces for several groups. Raises: as `open_receiver`."""
+        senders = parse_sources(sources)
+        selection = Selection.parse(interfaces)
+        requests = []
+        for parsed in map(parse_group, groups):
+            filter_ = SourceFilter.admitting(sources_for(parsed, senders))
+            requests.append(cls(parsed, filter_, selection.in_zone(parsed.zone)))
+        return requests
 
     @property
     def version(self) -> IPVersion:

@@ -52,7 +52,7 @@ class Listener(metaclass=NoPublicConstructor):
             was changed
           trio.ClosedResourceError: the receiver was closed
         """
-        request = JoinRequest.parse(group, parse_sources(sources), interfaces)
+        request = JoinRequest.parse(group, sources, interfaces)
         await self._checkpoint()
         self._memberships.join([request])
 
@@ -66,7 +66,7 @@ class Listener(metaclass=NoPublicConstructor):
           trio.ClosedResourceError: the receiver was closed
         """
         parsed = parse_group(group)
-        selection = Selection.parse(interfaces, zone=parsed.zone)
+        selection = Selection.parse(interfaces).in_zone(parsed.zone)
         await self._checkpoint()
         self._memberships.leave(parsed, selection)
 
@@ -79,7 +79,7 @@ class Listener(metaclass=NoPublicConstructor):
         interfaces: InterfacesLike = None,
     ) -> AsyncIterator[None]:
         """`join` for as long as the block lasts."""
-        request = JoinRequest.parse(group, parse_sources(sources), interfaces)
+        request = JoinRequest.parse(group, sources, interfaces)
         await self._checkpoint()
         self._memberships.join([request])
         try:
@@ -197,7 +197,7 @@ class Listener(metaclass=NoPublicConstructor):
         change: Callable[[SourceFilter], SourceFilter],
     ) -> None:
         parsed = parse_group(group)
-        selection = Selection.parse(interfaces, zone=parsed.zone)
+        selection = Selection.parse(interfaces).in_zone(parsed.zone)
         self._check_open()
         self._memberships.change_filter(parsed, selection, change)
 

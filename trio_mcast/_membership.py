@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
-from ._delivery import Overflow
 from ._errors import SocketSetupError
 from ._join_request import JoinRequest
 from ._os.receiving import ReceivingSocket
@@ -15,10 +14,9 @@ from ._plan.filters import SourceFilter
 from ._plan.following import Held
 from ._plan.interfaces import Interface
 from ._plan.options import SocketOption
-from ._plan.packet_info import PacketInfoName
-from ._plan.plan import SocketPlan, plan_filter_change, plan_membership
-from ._plan.platforms import Platform
+from ._plan.receiving import ReceiverPlanner, plan_filter_change
 from ._plan.remedies import add_remedy
+from ._plan.socket_plan import SocketPlan
 from ._status import MembershipState, MembershipStatistics, MembershipStatus
 
 Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]
@@ -29,13 +27,10 @@ Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]
 class ReceiverSettings:
     """What holds for every membership of a receiver."""
 
-    port: int
-    loopback: bool
-    packet_info: frozenset[PacketInfoName]
-    receive_buffer: int | None
+    planner: ReceiverPlanner
     follow: bool
     max_buffered: int
-    overflow: Overflow
+    waits_when_full: bool
 
 
 @dataclass
@@ -73,7 +68,6 @@ class Membership:
         request: JoinRequest,
         interface: Interface,
         settings: ReceiverSettings,
-        platform: Platform,
         open_socket: Callable[[SocketPlan, int], ReceivingSocket],
         attend: Callable[[Membership, ReceivingSocket], None],
         own_addresses: frozenset[str],
@@ -92,7 +86,6 @@ class Membership:
         self.is_absent: bool = False
         self.error: OSError | None = None
         self._settings = settings
-        self._platform = platform
         self._open_socket = open_socket
         self._attend = attend
         self._own_addresses = own_addresses
@@ -101,17 +94,7 @@ class Membership:
         self._plans = self._make_plans(self.filter)
 
     def _make_plans(self, filter_: SourceFilter) -> tuple[SocketPlan, ...]:
-        settings = self._settings
-        return plan_membership(
-            self._platform,
-            self.group,
-            settings.port,
-            self.interface,
-            filter_,
-            loopback=settings.loopback,
-            packet_info=settings.packet_info,
-            receive_buffer=settings.receive_buffer,
-        )
+        return self._settings.planner.plan(self.group, self.interface, filter_)
 
     @property
     def key(self) -> Key:
@@ -138,7 +121,7 @@ class Membership:
         opened: list[ReceivingSocket] = []
         try:
             for plan in self._plans:
-                opened.append(self._open_socket(plan, self._settings.port))
+                opened.append(self._open_socket(plan, self._settings.planner.port))
         except SocketSetupError as error:
             for sock in opened:
                 sock.close()
@@ -189,6 +172,8 @@ class Membership:
 
     def has_leftovers_before(self, sock: ReceivingSocket) -> bool:
         """Whether sockets that were opened earlier have something that should come first."""
+        if sock not in self._sockets:  # it was closed
+            return False
         return any(older.is_retired for older in self._sockets[: self._sockets.index(sock)])
 
     # What changes
@@ -199,14 +184,15 @@ class Membership:
             return
         self.interface = interface
         for sock in self._sockets:
-            sock.origin = replace(sock.origin, interface=interface)
+            sock.origin = sock.origin.on(interface)
 
     def see_own_addresses(self, addresses: frozenset[str]) -> None:
         """The host may have others than before."""
         self._own_addresses = addresses
         for sock in self._sockets:
-            own = addresses if sock.plan.drops_own else frozenset()
-            sock.unwanted_sources = own.union(map(str, sock.plan.drops_sources))
+            if sock.plan.drops_own or sock.plan.drops_sources:
+                own = addresses if sock.plan.drops_own else frozenset()
+                sock.unwanted_sources = own.union(map(str, sock.plan.drops_sources))
 
     def change_filter(self, new: SourceFilter) -> None:
         """Hear others than before.
@@ -217,7 +203,9 @@ class Membership:
         old = self.filter
         plans = self._make_plans(new)
         if self.is_joined:
-            change = plan_filter_change(self._platform, self.group, self.interface, old, new)
+            change = plan_filter_change(
+                self._settings.planner.platform, self.group, self.interface, old, new
+            )
             if change is None:
                 self._exchange_sockets(plans)
             else:
@@ -274,7 +262,7 @@ class Membership:
     def status(self) -> MembershipStatus:
         return MembershipStatus(
             self.group,
-            self._settings.port,
+            self._settings.planner.port,
             self.interface,
             self.filter.sources,
             self.filter.mode,

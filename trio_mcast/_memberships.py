@@ -27,7 +27,7 @@ from ._plan.addresses import Group
 from ._plan.datagram import Datagram
 from ._plan.filters import SourceFilter
 from ._plan.following import Action, Change, decide, find_new
-from ._plan.interfaces import Interface
+from ._plan.interfaces import Interface, IPVersion
 from ._plan.selection import Selection
 from ._status import MembershipStatus, ReceiverStatistics
 
@@ -59,7 +59,10 @@ class Memberships:
         self._drained = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
         self._sockets = machine.open_receiving_sockets()
         self.delivery: Delivery = Delivery(
-            settings.max_buffered, settings.overflow, self._sockets.open_set(), self.count_lost
+            settings.max_buffered,
+            settings.waits_when_full,
+            self._sockets.open_set(),
+            self.count_lost,
         )
 
     # Opening and closing
@@ -122,8 +125,9 @@ class Memberships:
         listing = self._machine.list_interfaces() if self._feed is None else self._feed.look()
         self._see_own_addresses(listing)
         joining: dict[Key, Membership] = {}
+        found: dict[tuple[int, IPVersion], tuple[Interface, ...]] = {}
         for request in requests:
-            interfaces = request.selection.require(listing, request.version)
+            interfaces = self._find_interfaces(request, listing, found)
             if not interfaces and not self._settings.follow:
                 raise InterfaceNotFoundError(
                     f"no interface is up and fit for {request.group}; name one to try it"
@@ -137,8 +141,19 @@ class Memberships:
         _open_all(joining.values())
         self._requests += requests
         self._by_key.update(joining)
-        for membership in joining.values():
-            self.events.publish(membership.status())
+        self._publish(joining.values())
+
+    def _find_interfaces(
+        self,
+        request: JoinRequest,
+        listing: tuple[Interface, ...],
+        found: dict[tuple[int, IPVersion], tuple[Interface, ...]],
+    ) -> tuple[Interface, ...]:
+        """The interfaces that a request covers. A thousand groups may have one selection."""
+        key = (id(request.selection), request.version)
+        if key not in found:
+            found[key] = request.selection.require(listing, request.version)
+        return found[key]
 
     def leave(self, group: Group, meant: Selection) -> None:
         """Leave a group on the interfaces selected, now and for the future."""
@@ -180,8 +195,7 @@ class Memberships:
                 # Interfaces that turn up later get it, unless they were to have another one.
                 with suppress(MulticastError):
                     request.filter = change(request.filter)
-        for membership, _old, _new in wanted:
-            self.events.publish(membership.status())
+        self._publish(membership for membership, _old, _new in wanted)
 
     def _select(self, group: Group, meant: Selection) -> list[Membership]:
         found = [m for m in self._by_key.values() if m.group == group.address]
@@ -192,6 +206,11 @@ class Memberships:
         if not found:
             raise MulticastError(f"{group} is not joined there")
         return found
+
+    def _publish(self, memberships: Iterable[Membership]) -> None:
+        if self.events.has_streams:  # or nobody would see them
+            for membership in memberships:
+                self.events.publish(membership.status())
 
     def _requests_for(self, group: Group) -> Iterable[JoinRequest]:
         return (request for request in self._requests if request.group.address == group.address)
@@ -214,7 +233,6 @@ class Memberships:
             request,
             interface,
             self._settings,
-            self._machine.platform,
             self._sockets.open,
             self._attend,
             self._own_addresses,
@@ -242,7 +260,7 @@ class Memberships:
 
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
-        while not sock.is_closed and self._has_leftovers_before(membership, sock):
+        while self._has_leftovers_before(membership, sock) and not sock.is_closed:
             await self._drained.park()
         await self.delivery.deliver_from(sock, partial(self._lose, membership, sock))
         if not sock.is_closed:
@@ -254,10 +272,10 @@ class Memberships:
 
     def _has_leftovers_before(self, membership: Membership, sock: ReceivingSocket) -> bool:
         """Whether there are older datagrams of the same group and interface: they come first."""
+        if membership.has_leftovers_before(sock):
+            return True
         left_before = takewhile(lambda other: other is not membership, self._draining)
-        return membership.has_leftovers_before(sock) or any(
-            other.key == membership.key for other in left_before
-        )
+        return any(other.key == membership.key for other in left_before)
 
     def _lose(self, membership: Membership, sock: ReceivingSocket, error: OSError) -> None:
         """A socket could not be read. That changes the membership, unless it had retired."""
@@ -346,7 +364,7 @@ class Memberships:
         self._by_key = {(new if key == old else key): value for key, value in items}
 
     def _see_own_addresses(self, listing: Iterable[Interface]) -> None:
-        if self._settings.loopback:
+        if self._settings.planner.loopback:
             return
         addresses = frozenset(str(address.ip) for i in listing for address in i.addresses)
         if addresses != self._own_addresses:

@@ -16,13 +16,14 @@ from ._errors import InterfaceNotFoundError, SendError, SocketSetupError
 from ._os.feed import FeedShare, follow_interfaces
 from ._os.machine import Machine
 from ._os.sending import Payload, SendingSocket
-from ._plan.addresses import Group, IPAddress
+from ._plan.addresses import IPAddress
 from ._plan.datagram import SocketAddress
 from ._plan.following import Action, Change, Held, decide, find_new
 from ._plan.interfaces import Interface
-from ._plan.plan import SocketPlan, plan_destination
 from ._plan.remedies import add_remedy
 from ._plan.selection import Selection
+from ._plan.sending import SenderPlanner, plan_destination
+from ._plan.socket_plan import SocketPlan
 
 SendTo: TypeAlias = Callable[[Payload, SocketAddress], int]
 
@@ -55,7 +56,7 @@ class OutgoingInterface:
     def __init__(
         self,
         interface: Interface,
-        make_plan: Callable[[Interface], SocketPlan],
+        planner: SenderPlanner,
         open_socket: Callable[[SocketPlan], SendingSocket],
     ) -> None:
         """Plan it; nothing is opened yet."""
@@ -65,9 +66,9 @@ class OutgoingInterface:
         self.changed: trio.Event = trio.Event()
         self.is_closed: bool = False
         self.is_absent: bool = False
-        self._make_plan = make_plan
+        self._planner = planner
         self._open_socket = open_socket
-        self._plan = make_plan(interface)
+        self._plan = planner.plan(interface)
         self._refusal: OSError | None = None
         self._writing = trio.Lock()  # trio lets only one task wait for a socket
 
@@ -100,7 +101,7 @@ class OutgoingInterface:
         """The interface is there, perhaps again, perhaps changed: open anew if that matters."""
         self.is_absent = False
         try:
-            plan = self._make_plan(interface)
+            plan = self._planner.plan(interface)
         except SocketSetupError as error:  # it has no address to send from
             self._refuse_for_now(error)
             self.interface = interface
@@ -249,14 +250,14 @@ class OutgoingInterfaces:
       all: one for each interface, in the order of the choice
       direct: if there is just one, how to send by it in the usual case
       version: changes when they do
+      planner: what every socket is like
     """
 
     def __init__(
         self,
         machine: Machine,
-        group: Group,
+        planner: SenderPlanner,
         selection: Selection | None,
-        make_plan: Callable[[Interface], SocketPlan],
         *,
         is_single: bool,
     ) -> None:
@@ -270,10 +271,9 @@ class OutgoingInterfaces:
         self.direct: tuple[SendTo, SocketAddress] | None = None
         self.version: int = 0
         self._machine = machine
-        self._group = group
+        self.planner: SenderPlanner = planner
         self._selection = selection
         self._is_single = is_single
-        self._make_plan = make_plan
         self._feed: FeedShare | None = None
         self._is_closed = False
         self._figures_of_the_past = SentFigures()
@@ -298,16 +298,16 @@ class OutgoingInterfaces:
             chosen = self._find_default_interface()
             self._selection = Selection.parse(chosen)  # also when the default route changes
             return (chosen,)
-        found = self._selection.require(listing, self._group.version)
+        found = self._selection.require(listing, self.planner.group.version)
         if not found:
-            raise InterfaceNotFoundError(f"no interface is up and fit for {self._group}")
+            raise InterfaceNotFoundError(f"no interface is up and fit for {self.planner.group}")
         if self._is_single and len(found) > 1:
             names = ", ".join(interface.name for interface in found)
             raise ValueError(f"interface= means several ({names}): use interfaces=")
         return found
 
     def _find_default_interface(self) -> Interface:
-        version = self._group.version
+        version = self.planner.group.version
         interface = self._machine.default_interface(version)
         if interface is None:
             raise InterfaceNotFoundError(
@@ -340,8 +340,8 @@ class OutgoingInterfaces:
     def refuse_sending(self) -> SendError:
         """Why nothing can be sent while there is no interface at all."""
         reason = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        step = f"send to {self._group}: no interface is up and fit for it"
-        return add_remedy(SendError(step, reason, group=self._group.address))
+        step = f"send to {self.planner.group}: no interface is up and fit for it"
+        return add_remedy(SendError(step, reason, group=self.planner.group))
 
     @contextmanager
     def attended(self, attend: Callable[[OutgoingInterface], None]) -> Iterator[None]:
@@ -355,7 +355,7 @@ class OutgoingInterfaces:
             self._attendants.remove(attend)
 
     def _add(self, interface: Interface) -> None:
-        outgoing = OutgoingInterface(interface, self._make_plan, self._machine.open_sending_socket)
+        outgoing = OutgoingInterface(interface, self.planner, self._machine.open_sending_socket)
         outgoing.open()
         self.all.append(outgoing)
         for attend in self._attendants:
@@ -394,7 +394,7 @@ class OutgoingInterfaces:
             held = Held(
                 outgoing.interface,
                 self._selection,
-                self._group.version,
+                self.planner.group.version,
                 is_absent=outgoing.is_absent,
                 works=outgoing.socket is not None,
             )
@@ -407,7 +407,7 @@ class OutgoingInterfaces:
                 if action is Action.FORGET:
                     self._remove(outgoing)
         if not self._is_single:
-            for interface in find_new(self._selection, self._group.version, change, taken):
+            for interface in find_new(self._selection, self.planner.group.version, change, taken):
                 try:
                     self._add(interface)
                 except SocketSetupError:  # not usable yet: what changes about it will be announced

@@ -16,10 +16,10 @@ from ._memberships import Memberships
 from ._nursery import open_service_nursery
 from ._os.current import current_machine
 from ._os.machine import Machine
-from ._plan.addresses import parse_port, parse_sources
 from ._plan.datagram import Datagram
-from ._plan.packet_info import PacketInfoName, parse_packet_info
-from ._plan.values import check_flag, check_int, parse_buffer_size
+from ._plan.packet_info import PacketInfoName
+from ._plan.receiving import ReceiverPlanner
+from ._plan.values import check_flag, check_int
 
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
@@ -171,16 +171,22 @@ async def open_receiver(
       SocketSetupError: every interface refused, or the system ran out of something (descriptors,
         memory). If only some refuse, that is their membership's state
     """
-    settings = parse_settings(
-        port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
+    machine = current_machine()
+    planner = ReceiverPlanner.parse(
+        machine.platform,
+        port,
+        loopback=loopback,
+        packet_info=packet_info,
+        receive_buffer=receive_buffer,
     )
-    requests = parse_requests(groups, sources, interfaces)
-    async with serve(current_machine(), settings, requests) as receiver:
+    settings = _parse_settings(planner, overflow, max_buffered, follow)
+    requests = JoinRequest.parse_several(groups, sources, interfaces)
+    async with _serve(machine, settings, requests) as receiver:
         yield receiver
 
 
 @asynccontextmanager
-async def serve(
+async def _serve(
     machine: Machine, settings: ReceiverSettings, requests: list[JoinRequest]
 ) -> AsyncIterator[MulticastReceiver]:
     """A receiver on a machine, once all it was told is known to make sense."""
@@ -229,11 +235,17 @@ async def run_receiver(
       task_status: ``nursery.start`` returns, when every membership has been tried, a `Listener`:
         the memberships, to look at and to change
     """
-    settings = parse_settings(
-        port, loopback, packet_info, overflow, max_buffered, receive_buffer, follow
+    machine = current_machine()
+    planner = ReceiverPlanner.parse(
+        machine.platform,
+        port,
+        loopback=loopback,
+        packet_info=packet_info,
+        receive_buffer=receive_buffer,
     )
-    requests = parse_requests(groups, sources, interfaces)
-    async with serve(current_machine(), settings, requests) as receiver:
+    settings = _parse_settings(planner, overflow, max_buffered, follow)
+    requests = JoinRequest.parse_several(groups, sources, interfaces)
+    async with _serve(machine, settings, requests) as receiver:
         task_status.started(Listener._create(receiver._memberships))
         async with open_service_nursery() as nursery:
             with trio.CancelScope() as scope:
@@ -272,34 +284,13 @@ async def _cancel_when_abandoned(
     scope.cancel()
 
 
-def parse_settings(
-    port: int,
-    loopback: bool,
-    packet_info: PacketInfoName | Collection[PacketInfoName],
-    overflow: Overflow,
-    max_buffered: int,
-    receive_buffer: int | None,
-    follow: bool,
+def _parse_settings(
+    planner: ReceiverPlanner, overflow: object, max_buffered: object, follow: object
 ) -> ReceiverSettings:
     if overflow not in get_args(Overflow):
         raise ValueError(f'overflow={overflow!r} is neither "wait" nor "drop-oldest"')
-    if check_int("max_buffered", max_buffered) < 1:
-        raise ValueError(f"max_buffered={max_buffered!r}: at least one datagram must fit")
-    return ReceiverSettings(
-        parse_port(port),
-        check_flag("loopback", loopback),
-        parse_packet_info(packet_info),
-        parse_buffer_size("receive_buffer", receive_buffer),
-        check_flag("follow", follow),
-        max_buffered,
-        overflow,
-    )
-
-
-def parse_requests(
-    groups: Iterable[GroupLike],
-    sources: SourceLike | Iterable[SourceLike],
-    interfaces: InterfacesLike,
-) -> list[JoinRequest]:
-    parsed = parse_sources(sources)
-    return [JoinRequest.parse(group, parsed, interfaces) for group in groups]
+    most = check_int("max_buffered", max_buffered)
+    if most < 1:
+        raise ValueError(f"max_buffered={most}: at least one datagram must fit")
+    waits_when_full = overflow == "wait"
+    return ReceiverSettings(planner, check_flag("follow", follow), most, waits_when_full)

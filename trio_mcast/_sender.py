@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import ip_address
 from itertools import groupby, islice
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -17,15 +16,13 @@ from ._final import NoPublicConstructor
 from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
 from ._os.current import current_machine
-from ._os.machine import Machine
 from ._os.sending import Payload
 from ._outgoing import OutgoingInterface, OutgoingInterfaces
 from ._plan.addresses import Group, check_sendable, parse_group, parse_port
 from ._plan.datagram import SocketAddress
 from ._plan.interfaces import Interface
-from ._plan.plan import SocketPlan, plan_sender
-from ._plan.platforms import Platform
 from ._plan.selection import InterfaceSelector, Selection
+from ._plan.sending import SenderPlanner
 from ._status import SenderStatistics
 
 # Other tasks run at least once in so many sends.
@@ -68,9 +65,8 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
     checkpoint costs more than sending does.
     """
 
-    def __init__(self, outgoing: OutgoingInterfaces, group: Group) -> None:
+    def __init__(self, outgoing: OutgoingInterfaces) -> None:
         self._outgoing = outgoing
-        self._group = group
         self._until_others_run = _SENDS_PER_TURN
         self._datagrams_sent = 0  # directly; the rest is counted where it leaves
         self._bytes_sent = 0
@@ -196,11 +192,12 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 f"{address[0]!r} is not an IP address; names are not looked up"
             ) from None
         port = parse_port(address[1])
-        if host.version != self._group.version:
-            raise AddressError(f"{host} is not of IP version {self._group.version}, as this sender")
+        version = self._outgoing.planner.group.version
+        if host.version != version:
+            raise AddressError(f"{host} is not of IP version {version}, as this sender")
         if host.is_multicast:
             group = parse_group(host)
-            check_sendable(group)
+            check_sendable(group.address)
             return [(e, e.address_of(group.address, port)) for e in self._outgoing.all]
         scope = address[3] if len(address) == 4 else 0
         every = self._outgoing.all
@@ -365,12 +362,12 @@ async def open_sender(
       InterfaceNotFoundError: an interface named does not exist, or there is no default route
       SocketSetupError: the kernel refused, or the interface has no IPv4 address to send from
     """
-    settings = parse_sender_settings(
-        current_machine().platform,
-        group,
+    machine = current_machine()
+    parsed = parse_group(group)
+    planner = SenderPlanner.parse(
+        machine.platform,
+        parsed.address,
         port,
-        interface=interface,
-        interfaces=interfaces,
         hop_limit=hop_limit,
         loopback=loopback,
         traffic_class=traffic_class,
@@ -378,68 +375,15 @@ async def open_sender(
         source_port=source_port,
         send_buffer=send_buffer,
     )
-    async with serve(current_machine(), settings) as outgoing:
-        yield MulticastSender._create(outgoing, settings.group)
-
-
-@dataclass(frozen=True)
-class SenderSettings:
-    """What a program wants of a sender, known to make sense.
-
-    Attributes:
-      selection: which interfaces to send by; None: the one of the default route
-      is_single: one interface, which must be clear, or as many as there are
-      make_plan: the plan of a socket for an interface
-    """
-
-    group: Group
-    selection: Selection | None
-    is_single: bool
-    make_plan: Callable[[Interface], SocketPlan]
-
-
-def parse_sender_settings(
-    platform: Platform,
-    group: GroupLike,
-    port: int,
-    *,
-    interface: InterfaceSelector | None,
-    interfaces: InterfacesLike,
-    **options: Any,
-) -> SenderSettings:
-    parsed = parse_group(group)
-    port = parse_port(port)
-
-    def make_plan(chosen: Interface) -> SocketPlan:
-        return plan_sender(platform, parsed.address, port, chosen, **options)
-
-    make_plan(_ANY_INTERFACE)  # what is wrong with an argument is said before anything is opened
     selection, is_single = _parse_interfaces(parsed, interface, interfaces)
-    return SenderSettings(parsed, selection, is_single, make_plan)
-
-
-@asynccontextmanager
-async def serve(machine: Machine, settings: SenderSettings) -> AsyncIterator[OutgoingInterfaces]:
-    """The interfaces of a sender on a machine, once all it was told is known to make sense."""
-    outgoing = OutgoingInterfaces(
-        machine,
-        settings.group,
-        settings.selection,
-        settings.make_plan,
-        is_single=settings.is_single,
-    )
+    outgoing = OutgoingInterfaces(machine, planner, selection, is_single=is_single)
     try:
         outgoing.open()
         async with open_service_nursery() as nursery:
             nursery.start_soon(outgoing.follow, name="trio_mcast: follow interfaces")
-            yield outgoing
+            yield MulticastSender._create(outgoing)
     finally:
         outgoing.close()
-
-
-_ANY_INTERFACE: Final = Interface(
-    "any", 1, "any", (IPv4Interface("192.0.2.1/32"),), True, False, True, 1500
-)
 
 
 def _parse_interfaces(
@@ -451,7 +395,7 @@ def _parse_interfaces(
     if interface is not None and interfaces is not None:
         raise ValueError(f"give interface={interface!r} or interfaces={interfaces!r}, not both")
     if interface is not None:
-        return Selection.parse_one(interface, zone=group.zone), True
+        return Selection.parse_one(interface).in_zone(group.zone), True
     if interfaces is None:
-        return None if group.zone is None else Selection.parse(None, zone=group.zone), True
-    return Selection.parse(interfaces, zone=group.zone), False
+        return None if group.zone is None else Selection.parse(None).in_zone(group.zone), True
+    return Selection.parse(interfaces).in_zone(group.zone), False

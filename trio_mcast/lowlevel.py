@@ -11,11 +11,6 @@ from ._os.sockets import (
     open_planned_socket as open_planned_socket,
 )
 from ._plan.options import SocketOption as SocketOption
-from ._plan.plan import (
-    SocketPlan as SocketPlan,
-    plan_receiver as plan_receiver,
-    plan_sender as plan_sender,
-)
 from ._plan.platforms import (
     LINUX as LINUX,
     LINUX_32BIT as LINUX_32BIT,
@@ -23,3 +18,6 @@ from ._plan.platforms import (
     WINDOWS as WINDOWS,
     Platform as Platform,
 )
+from ._plan.receiving import plan_receiver as plan_receiver
+from ._plan.sending import plan_sender as plan_sender
+from ._plan.socket_plan import SocketPlan as SocketPlan

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -23,8 +22,8 @@ from trio_mcast._os import sources, this_machine
 from trio_mcast._os.read_recvmsg import Memory, RecvmsgSocket
 from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
-from trio_mcast._plan.plan import SocketPlan
 from trio_mcast._plan.platforms import LINUX
+from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":
@@ -56,7 +55,7 @@ PORTABLE: OpenReader = portable(Memory(LINUX))
 
 def origin(version: int, *, has_ancillary: bool = False) -> Origin:
     group = ip_address("233.252.0.1" if version == 4 else "ff15::4d43:1")
-    return Origin(group, 5000, make_interface(), group.packed, has_ancillary)
+    return Origin.make(group, 5000, make_interface(), has_ancillary=has_ancillary)
 
 
 def open_socket(version: int, host: str | None = None, scope: int = 0) -> socket.socket:
@@ -499,9 +498,9 @@ def test_what_was_for_another_group_or_interface_is_dropped_where_that_is_told()
         sock.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO, linux/in.h
         loopback = next(i for i in list_interfaces() if i.is_loopback)
         here = ip_address("127.0.0.1")
-        right = Origin(here, 5000, loopback, here.packed, True)
-        other_group = replace(right, packed_group=ip_address("233.252.0.1").packed)
-        other_interface = replace(right, interface=make_interface(index=loopback.index + 1))
+        right = Origin.make(here, 5000, loopback, has_ancillary=True)
+        other_group = right._replace(packed_group=ip_address("233.252.0.1").packed)
+        other_interface = right.on(make_interface(index=loopback.index + 1))
         for where, count in ((right, 1), (other_group, 0), (other_interface, 0)):
             talker.sendto(b"", sock.getsockname())
             reader = PORTABLE(sock, where)

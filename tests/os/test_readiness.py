@@ -19,7 +19,7 @@ from trio_mcast import Datagram
 from trio_mcast._delivery import Delivery
 from trio_mcast._os.receiving import Origin, SocketSet
 from trio_mcast._os.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
-from trio_mcast._plan.plan import SocketPlan
+from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":
@@ -39,7 +39,7 @@ class Hearing:
         self.socket.bind(("127.0.0.1", 0))
         self._sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._sender.connect(self.socket.getsockname())
-        origin = Origin(GROUP, 5000, make_interface(), GROUP.packed, False)
+        origin = Origin.make(GROUP, 5000, make_interface())
         plan = SocketPlan(socket.AF_INET, (), None, ())
         self.receiving = _find_way_to_read()(self.socket, plan, origin)
 
@@ -63,7 +63,7 @@ class Setting:
 
     def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
         self.broken: list[str] = []
-        self.delivery = Delivery(10_000, "wait", open_socket_set(), list.clear)
+        self.delivery = Delivery(10_000, True, open_socket_set(), list.clear)
         stack.callback(self.delivery.close)
         self._nursery = nursery
         self._stack = stack

@@ -24,8 +24,10 @@ from trio_mcast._os.sockets import (
     set_option,
 )
 from trio_mcast._plan.options import FALLBACK_ERRORS, SocketOption
-from trio_mcast._plan.plan import SocketPlan, plan_receiver, plan_sender
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS
+from trio_mcast._plan.receiving import plan_receiver
+from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.socket_plan import SocketPlan
 
 GROUP4, GROUP6, SSM4 = "233.252.0.1", "ff15::4d43:1", "232.1.2.3"
 SOURCES4 = ("192.0.2.1", "192.0.2.2")

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from plan.platform_table import constants, option_names
 
+from trio_mcast._plan.filters import SourceFilter
 from trio_mcast._plan.interfaces import Interface
 from trio_mcast._plan.options import (
     SocketOption,
@@ -23,7 +25,6 @@ from trio_mcast._plan.options import (
     pack_group_req,
     pack_group_source_req,
     pack_ip_mreq,
-    pack_ip_mreq_source,
     pack_ip_mreqn,
     pack_ipv6_mreq,
 )
@@ -33,16 +34,10 @@ from trio_mcast._plan.packet_info import (
     packet_info_options,
     read_ancillary_untrusted,
 )
-from trio_mcast._plan.plan import (
-    SocketPlan,
-    plan_block_source,
-    plan_filter,
-    plan_leave,
-    plan_receiver,
-    plan_sender,
-    plan_unblock_source,
-)
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
+from trio_mcast._plan.receiving import plan_filter_change, plan_leave, plan_receiver
+from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.socket_plan import SocketPlan
 
 
 def own_platform() -> Platform | None:
@@ -119,11 +114,6 @@ static void structures(void) {
   inet_pton(AF_INET, "232.1.2.3", &n.imr_multiaddr);
   n.imr_ifindex = 7;
   show("ip_mreqn", &n, sizeof n);
-  struct ip_mreq_source s; CLEAR(s);
-  inet_pton(AF_INET, "232.1.2.3", &s.imr_multiaddr);
-  inet_pton(AF_INET, "10.77.0.1", &s.imr_interface);
-  inet_pton(AF_INET, "192.0.2.55", &s.imr_sourceaddr);
-  show("ip_mreq_source", &s, sizeof s);
   struct ipv6_mreq m6; CLEAR(m6);
   inet_pton(AF_INET6, "ff35::1234", &m6.ipv6mr_multiaddr);
   m6.ipv6mr_interface = 7;
@@ -204,7 +194,6 @@ def test_the_headers_have_the_same_bytes(platform: Platform, tmp_path: Path) -> 
     packed = {
         "ip_mreq": pack_ip_mreq(GROUP4, ADDRESS4.packed),
         "ip_mreqn": pack_ip_mreqn(INDEX, group=GROUP4),
-        "ip_mreq_source": pack_ip_mreq_source(platform, GROUP4, SOURCE4, ADDRESS4.packed),
         "ipv6_mreq": pack_ipv6_mreq(GROUP6, INDEX),
         "group_req_v4": pack_group_req(platform, INDEX, GROUP4),
         "group_req_v6": pack_group_req(platform, INDEX, GROUP6),
@@ -338,10 +327,10 @@ def test_the_kernel_takes_a_join_with_a_source_and_a_leave(
     source: str,
 ) -> None:
     sock = open_plan(plan_receiver(platform, group, udp_port, loopback, sources=source))
-    for option in plan_leave(platform, group, loopback, source):
-        set_option(sock, option)
+    left = ip_address(group)
+    set_option(sock, plan_leave(platform, left, loopback, (ip_address(source),)))
     with pytest.raises(OSError, match="assign requested address"):
-        set_option(sock, plan_leave(platform, group, loopback)[0])
+        set_option(sock, plan_leave(platform, left, loopback))
 
 
 @only_linux
@@ -357,11 +346,13 @@ def test_the_kernel_takes_changes_of_the_filter(
     source: str,
 ) -> None:
     sock = open_plan(plan_receiver(platform, group, udp_port, loopback))
-    set_option(sock, plan_block_source(platform, group, loopback, source))
-    set_option(sock, plan_unblock_source(platform, group, loopback, source))
-    option = plan_filter(platform, group, loopback, "include", [source])
-    assert option is not None
-    set_option(sock, option)
+    everyone = SourceFilter("exclude")
+    all_but_one = SourceFilter("exclude", (ip_address(source),))
+    one = SourceFilter("include", (ip_address(source),))
+    for old, new in pairwise([everyone, all_but_one, everyone, one]):
+        option = plan_filter_change(platform, ip_address(group), loopback, old, new)
+        assert option is not None
+        set_option(sock, option)
 
 
 @only_linux

@@ -24,7 +24,6 @@ from trio_mcast._plan.options import (
     pack_index_as_address,
     pack_int,
     pack_ip_mreq,
-    pack_ip_mreq_source,
     pack_ip_mreqn,
     pack_ipv6_mreq,
     pack_name,
@@ -199,18 +198,6 @@ def test_ip_mreqn(index: int, group: IPv4Address | None, address: IPv4Address | 
     assert found.index == index
     assert bytes(found.group) == (group.packed if group else bytes(4))
     assert bytes(found.address) == (address.packed if address else bytes(4))
-
-
-@given(platforms, ipv4, ipv4, ipv4)
-def test_ip_mreq_source_has_the_systems_order(
-    platform: Platform, group: IPv4Address, source: IPv4Address, address: IPv4Address
-) -> None:
-    on_linux = platform in (LINUX, LINUX_32BIT)
-    packed = pack_ip_mreq_source(platform, group, source, address.packed)
-    found = read(LINUX_MREQ_SOURCE if on_linux else OTHER_MREQ_SOURCE, packed)
-    assert bytes(found.group) == group.packed
-    assert bytes(found.source) == source.packed
-    assert bytes(found.interface) == address.packed
 
 
 @given(ipv6, indexes)

@@ -11,7 +11,6 @@ from plan.platform_table import constants, option_names
 
 from trio_mcast import lowlevel
 from trio_mcast._plan.interfaces import Interface
-from trio_mcast._plan.plan import plan_receiver, plan_sender
 from trio_mcast._plan.platforms import (
     LINUX,
     LINUX_32BIT,
@@ -25,6 +24,8 @@ from trio_mcast._plan.platforms import (
     OptionName,
     Platform,
 )
+from trio_mcast._plan.receiving import plan_receiver
+from trio_mcast._plan.sending import plan_sender
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "constants.json").read_text())
 
@@ -92,18 +93,6 @@ def test_group_req_is_padded_as_collected(system: str, platform: Platform) -> No
     offset = structs["group_req"]["fields"]["gr_group"]["offset"]
     assert platform.group_req_padding == offset - 4
     assert platform.sockaddr_has_length == ("sin_len" in structs["sockaddr_in"]["fields"])
-
-
-@pytest.mark.parametrize(("system", "platform"), SYSTEMS)
-def test_mreq_source_is_ordered_as_collected(system: str, platform: Platform) -> None:
-    fields = DATA[system]["structs"]["ip_mreq_source"]["fields"]
-    names = {
-        "imr_multiaddr": "group",
-        "imr_sourceaddr": "source",
-        "imr_interface": "interface",
-    }
-    ordered = sorted(fields, key=lambda name: fields[name]["offset"])
-    assert platform.mreq_source_order == tuple(names[name] for name in ordered)
 
 
 @pytest.mark.parametrize(("system", "platform"), SYSTEMS)
@@ -277,7 +266,6 @@ def freebsd() -> Platform:
         refuses_large_buffers=True,
         sockaddr_has_length=True,
         group_req_padding=4,
-        mreq_source_order=MACOS.mreq_source_order,
         filter_modes=MACOS.filter_modes,
         # CMSG_DATA is aligned as a long, the header itself is not.
         control=ControlLayout("=Iii", payload_offset=16, alignment=8),

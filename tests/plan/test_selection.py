@@ -180,7 +180,7 @@ ZONES: list[tuple[Any, str, list[str]]] = [
 
 @pytest.mark.parametrize(("given", "zone", "meant"), ZONES)
 def test_a_zone_restricts_a_selection(given: Any, zone: str, meant: list[str]) -> None:
-    selection = Selection.parse(given, zone=zone)
+    selection = Selection.parse(given).in_zone(zone)
     assert selection.is_named
     assert names(selection.find(LISTING, 4)) == meant
     for each in LISTING:
@@ -194,7 +194,7 @@ def test_a_zone_restricts_a_selection(given: Any, zone: str, meant: list[str]) -
 
 def test_what_was_left_is_covered_no_longer() -> None:
     selection = Selection.parse(["eth0", "192.0.2.0/24", "tun0"])
-    without = selection.leaving(Selection.parse(2)).leaving(Selection.parse(None, zone="12"))
+    without = selection.leaving(Selection.parse(2)).leaving(Selection.parse(None).in_zone("12"))
     assert names(without.find(LISTING)) == ["{0A1B}"]
     assert names(Selection().leaving(Selection.parse("eth1")).find(LISTING, 4)) == [
         "eth0",
@@ -229,7 +229,7 @@ STILL_MEANT: list[tuple[Any, str | None, list[Interface]]] = [
 def test_what_was_meant_before_is_meant_again_for_the_same_reason(
     given: Any, zone: str | None, meant: list[Interface]
 ) -> None:
-    selection = Selection.parse(given, zone=zone)
+    selection = Selection.parse(given).in_zone(zone)
     found = [i for i in (ETH1, AGAIN, STRANGER, RENAMED) if selection.still_means(ETH1, i)]
     assert found == meant
 

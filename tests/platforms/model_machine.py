@@ -15,7 +15,7 @@ from trio_mcast._os.sending import SystemSendingSocket
 from trio_mcast._os.sockets import carry_out
 from trio_mcast._os.winsock import Winsock, WSARecvMsg
 from trio_mcast._plan.interfaces import Interface
-from trio_mcast._plan.plan import SocketPlan
+from trio_mcast._plan.socket_plan import SocketPlan
 
 from .model_kernel import Kernel, ModelWatch
 from .systems import System

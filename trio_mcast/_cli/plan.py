@@ -135,7 +135,7 @@ def plan(
 def _choose_interface(group: Group, name: str | None) -> Interface:
     """The interface that is named; or the likeliest; or, where there is none at all, an example."""
     listing = list_interfaces()
-    selection = Selection.parse(name, zone=group.zone)
+    selection = Selection.parse(name).in_zone(group.zone)
     if not selection.is_named:
         likely = [i for i in listing if i.carries(group.version) and not i.is_loopback]
         return default_interface(group.version) or (likely or [_EXAMPLE])[0]

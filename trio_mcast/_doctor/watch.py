@@ -18,7 +18,7 @@ from .._plan.classification import classify
 from .._plan.datagram import Datagram
 from .._plan.filters import SourceFilter
 from .._plan.interfaces import Interface
-from .._plan.plan import plan_membership
+from .._plan.receiving import ReceiverPlanner
 from .._plan.snapshot import Route, Snapshot, UdpSocket
 from .evidence import Attempt, LocalRoute, Observation, Query, Question, Stream
 
@@ -84,6 +84,13 @@ class _Watch(ExitStack):
         self._snapshot = snapshot
         self.port = choose_port(question, snapshot)
         self._port = self.port or self._inspector.find_free_port()
+        self._planner = ReceiverPlanner.parse(
+            machine.platform,
+            self._port,
+            loopback=True,
+            packet_info="hop_limit",
+            receive_buffer=None,
+        )
         self._listing = {i.index: i for i in machine.list_interfaces()}
         self._capture = self._inspector.open_capture()
         self._arrived: Counter[_StreamKey] = Counter()
@@ -129,16 +136,9 @@ class _Watch(ExitStack):
         if (is_ssm(group) and not sources) or (group.version == 6 and not ipv6_scope(group)):
             return  # nobody can hear it; that is a finding of its own
         # Elsewhere everyone is heard, for else nothing could be told about the others.
-        plans = plan_membership(
-            self._machine.platform,
-            group,
-            self._port,
-            interface,
-            SourceFilter.admitting(sources if is_ssm(group) else ()),
-            packet_info=("hop_limit",),
-        )
+        filter_ = SourceFilter.admitting(sources if is_ssm(group) else ())
         try:
-            for plan in plans:
+            for plan in self._planner.plan(group, interface, filter_):
                 sock = receiving.open(plan, self._port)
                 self.callback(sock.close)
                 self.sockets.append(sock)

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from .._plan.following import Event
 from .._plan.interfaces import Interface, IPVersion
-from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
+from .._plan.socket_plan import SocketPlan
 from .inspecting import Inspector
 from .receiving import ReceivingSockets
 from .sending import SendingSocket

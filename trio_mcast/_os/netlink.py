@@ -184,7 +184,7 @@ def read_link(body: bytes) -> Link | None:
         bool(flags & IFF_LOWER_UP),
         int.from_bytes(changes, sys.byteorder) if changes else None,
         _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
-        attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(),
+        attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(errors="surrogateescape"),
         attributes.get(IFLA_ADDRESS, b""),
     )
 

@@ -26,8 +26,8 @@ from .._plan.packet_info import (
     read_ancillary_untrusted,
     read_control_batch_untrusted,
 )
-from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
+from .._plan.socket_plan import SocketPlan
 from .receiving import DATAGRAMS_PER_READ, Origin
 from .sockets import SystemSocket
 from .sources import KnownSources

@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 from .._errors import NotSupportedError
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.packet_info import AncillaryData, ControlMessage, read_ancillary_untrusted
-from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
+from .._plan.socket_plan import SocketPlan
 from . import winsock
 from .receiving import DATAGRAMS_PER_READ, Origin
 from .sockets import SystemSocket

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -14,39 +14,49 @@ from .._plan.datagram import Datagram
 from .._plan.filters import SourceFilter
 from .._plan.interfaces import Interface
 from .._plan.options import SocketOption
-from .._plan.plan import SocketPlan
+from .._plan.socket_plan import SocketPlan
 
 DATAGRAMS_PER_READ: Final = 64
 """So many datagrams at most before other sockets have their turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a socket's membership says of every datagram that comes by it."""
+class Origin(NamedTuple):
+    """What a socket's membership says of every datagram that comes by it.
+
+    Attributes:
+      has_ancillary: whether the plan asked the kernel for any
+      rest: what stands in a `Datagram` after data and source, if the kernel tells no more of it
+    """
 
     group: IPv4Address | IPv6Address
     port: int
     interface: Interface
     packed_group: bytes
-    has_ancillary: bool  # whether the plan asked the kernel for any
-    rest: tuple[Any, ...] = field(init=False, repr=False, compare=False)
-    """What stands in a `Datagram` after data and source, if the kernel tells no more of it."""
+    has_ancillary: bool
+    rest: tuple[Any, ...]
 
-    def __post_init__(self) -> None:
-        rest = Datagram(b"", (), self.group, self.port, self.interface)[2:]
-        object.__setattr__(self, "rest", rest)
+    @classmethod
+    def make(
+        cls,
+        group: IPv4Address | IPv6Address,
+        port: int,
+        interface: Interface,
+        *,
+        has_ancillary: bool = False,
+    ) -> Origin:
+        rest = Datagram(b"", (), group, port, interface)[2:]
+        return cls(group, port, interface, group.packed, has_ancillary, rest)
 
     @classmethod
     def of(cls, plan: SocketPlan, port: int) -> Origin:
         assert plan.group is not None
         assert plan.interface is not None
-        return cls(
-            plan.group,
-            port,
-            plan.interface,
-            plan.group.packed,
-            bool(plan.packet_info) or plan.sorts_strays or plan.merges_datagrams,
-        )
+        has_ancillary = bool(plan.packet_info) or plan.sorts_strays or plan.merges_datagrams
+        return cls.make(plan.group, port, plan.interface, has_ancillary=has_ancillary)
+
+    def on(self, interface: Interface) -> Origin:
+        """The same for an interface that is seen to have changed."""
+        return self.make(self.group, self.port, interface, has_ancillary=self.has_ancillary)
 
 
 class ReceivingSocket(ABC):

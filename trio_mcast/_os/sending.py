@@ -17,8 +17,8 @@ import trio
 from .._errors import NotSupportedError
 from .._plan.datagram import SocketAddress
 from .._plan.interfaces import Interface
-from .._plan.plan import SocketPlan
 from .._plan.platforms import Platform
+from .._plan.socket_plan import SocketPlan
 from .sockets import carry_out, drain_error_queue
 
 Payload: TypeAlias = bytes | bytearray | memoryview

@@ -14,9 +14,10 @@ import trio
 from .._errors import SocketSetupError
 from .._plan.filters import SourceFilter
 from .._plan.options import FALLBACK_ERRORS, SocketOption
-from .._plan.plan import SocketPlan, plan_leave
 from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
+from .._plan.receiving import plan_leave
 from .._plan.remedies import add_remedy
+from .._plan.socket_plan import SocketPlan
 from .receiving import Origin, ReceivingSocket
 from .winsock import Winsock
 
@@ -125,14 +126,14 @@ def _bind(sock: socket.socket, plan: SocketPlan) -> None:
 
 def _join(sock: socket.socket, option: SocketOption, platform: Platform) -> None:
     """Set an option that joins, or joins a source; again if the refusal may mean nothing."""
-    spurious = {getattr(errno, name) for name in platform.spurious_join_errors}
-    for attempt in range(_JOINS_TO_TRY):
+    for _ in range(_JOINS_TO_TRY - 1 if platform.spurious_join_errors else 0):
         try:
             set_option(sock, option)
             return
         except OSError as error:
-            if error.errno not in spurious or attempt == _JOINS_TO_TRY - 1:
+            if errno.errorcode.get(error.errno or 0) not in platform.spurious_join_errors:
                 raise
+    set_option(sock, option)
 
 
 class SystemSocket(ReceivingSocket):
@@ -168,11 +169,12 @@ class SystemSocket(ReceivingSocket):
     def _leave(self) -> None:
         assert self.plan.group is not None
         assert self.plan.interface is not None
-        for option in plan_leave(self._platform, self.plan.group, self.plan.interface):
-            try:
-                set_option(self._socket, option)
-            except OSError:  # the kernel has dropped the membership before: no harm
-                pass
+        try:
+            set_option(
+                self._socket, plan_leave(self._platform, self.plan.group, self.plan.interface)
+            )
+        except OSError:  # the kernel has dropped the membership before: no harm
+            pass
 
     def _wake(self) -> None:
         trio.lowlevel.notify_closing(self._socket)

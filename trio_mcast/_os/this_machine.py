@@ -10,7 +10,7 @@ from functools import partial
 from ipaddress import ip_address
 
 from .._plan.interfaces import Interface, IPVersion
-from .._plan.plan import SocketPlan
+from .._plan.socket_plan import SocketPlan
 from . import scan
 from .inspecting import Inspector, SystemInspector
 from .machine import Changes, Machine

@@ -139,22 +139,48 @@ def sources_for(group: Group, sources: Iterable[IPAddress]) -> tuple[IPAddress, 
             f"none is an IPv{group.version} address"
         )
     if is_ssm(group.address):
-        raise AddressError(
-            f"{group} is for source-specific multicast (RFC 4607) and cannot be joined without "
-            "the address of a sender: give sources=[...]"
-        )
+        raise AddressError(_needs_source(group))
     return ()
 
 
-def check_sendable(group: Group) -> None:
+def _needs_source(group: object) -> str:
+    return (
+        f"{group} is for source-specific multicast (RFC 4607) and cannot be joined without "
+        "the address of a sender: give sources=[...]"
+    )
+
+
+def check_sources(group: IPAddress, mode: str, sources: Iterable[IPAddress]) -> None:
+    """Refuse a source filter that does not fit the group.
+
+    Raises:
+      AddressError: a source of another IP version, or no source where the group needs one
+    """
+    if mode == "exclude" and is_ssm(group):
+        raise AddressError(_needs_source(group))
+    for source in sources:
+        check_source(group, source)
+
+
+def check_source(group: IPAddress, source: IPAddress) -> None:
+    """Refuse a source that cannot send to the group.
+
+    Raises:
+      AddressError: it is of another IP version
+    """
+    if source.version != group.version:
+        raise AddressError(f"{source} cannot send to {group}: it is of the other IP version")
+
+
+def check_sendable(group: IPAddress) -> None:
     """Refuse the groups that a node may join but should not send to.
 
     Raises:
       AddressError: the scope is reserved (RFC 4291 s2.7: 0 and F)
     """
-    if group.address.version == 6 and ipv6_scope(group.address) in (0, 15):
+    if group.version == 6 and ipv6_scope(group) in (0, 15):
         raise AddressError(
-            f"{group} has scope {ipv6_scope(group.address):X}, which is reserved and not to be "
+            f"{group} has scope {ipv6_scope(group):X}, which is reserved and not to be "
             f"sent to (RFC 4291 s2.7); {_SCOPES_TO_TAKE}"
         )
 

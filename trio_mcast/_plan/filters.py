@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .._errors import MulticastError
 from .platforms import FilterMode
@@ -37,7 +37,7 @@ class SourceFilter:
     @classmethod
     def admitting(cls, sources: tuple[Source, ...]) -> SourceFilter:
         """The filter for a join: named sources only, or, with none named, everyone."""
-        return cls("include" if sources else "exclude", sources)
+        return cls("include", sources) if sources else EVERYONE
 
     def admits(self, source: Source) -> bool:
         """Whether a sender is heard."""
@@ -74,6 +74,10 @@ class SourceFilter:
     def _require(self, mode: FilterMode, otherwise: str) -> None:
         if self.mode != mode:
             raise MulticastError(f"{otherwise}; the filter is in {self.mode} mode")
+
+
+EVERYONE: Final = SourceFilter("exclude")
+"""Any-source multicast."""
 
 
 def _without(sources: tuple[Source, ...], source: Source) -> tuple[Source, ...]:

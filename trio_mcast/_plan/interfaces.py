@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Literal, TypeAlias
 
 IPVersion: TypeAlias = Literal[4, 6]
@@ -49,3 +49,8 @@ class Interface:
         if version == 6:
             return bool(self.has_ipv6)
         return any(address.version == 4 for address in self.addresses)
+
+
+def ipv4_addresses(interface: Interface) -> list[IPv4Address]:
+    """Its addresses without their networks."""
+    return [IPv4Address(int(a.ip)) for a in interface.addresses if a.version == 4]

@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from .addresses import IPAddress
+from .interfaces import IPVersion
 from .platforms import FilterMode, OptionName, Platform
 
 _STORAGE_SIZE: Final = 128  # struct sockaddr_storage, on every system
@@ -96,16 +97,19 @@ def pack_name(name: str) -> bytes:
 
 def pack_sockaddr(platform: Platform, address: IPAddress) -> bytes:
     """struct sockaddr_in or sockaddr_in6, its port, flow info and scope id being 0."""
-    family = platform.family(address.version).number
-    if address.version == 4:
-        return _pack_sockaddr_head(platform, 16, family) + struct.pack("=2x4s8x", address.packed)
-    return _pack_sockaddr_head(platform, 28, family) + struct.pack("=2x4x16s4x", address.packed)
+    after = bytes(8 if address.version == 4 else 4)  # sin_zero; sin6_scope_id
+    return _pack_before_address(platform, address.version) + address.packed + after
 
 
-def _pack_sockaddr_head(platform: Platform, size: int, family: int) -> bytes:
+@lru_cache
+def _pack_before_address(platform: Platform, version: IPVersion) -> bytes:
+    """What stands before the address: family, port and, for IPv6, flow info."""
+    family, size = platform.family(version).number, 16 if version == 4 else 28
     if platform.sockaddr_has_length:
-        return struct.pack("=BB", size, family)
-    return struct.pack("=H", family)
+        head = struct.pack("=BB", size, family)
+    else:
+        head = struct.pack("=H", family)
+    return head + bytes(2 if version == 4 else 6)
 
 
 def _pack_storage(platform: Platform, address: IPAddress) -> bytes:
@@ -127,14 +131,6 @@ def pack_ip_mreqn(
         address.packed if address else bytes(4),
         index,
     )
-
-
-def pack_ip_mreq_source(
-    platform: Platform, group: IPv4Address, source: IPv4Address, interface: bytes
-) -> bytes:
-    """struct ip_mreq_source. `interface` as in `pack_ip_mreq`."""
-    fields = {"group": group.packed, "source": source.packed, "interface": interface}
-    return struct.pack("=4s4s4s", *(fields[name] for name in platform.mreq_source_order))
 
 
 def pack_ipv6_mreq(group: IPv6Address, index: int) -> bytes:
@@ -168,5 +164,9 @@ def pack_group_filter(
 
 def _pack_group_head(platform: Platform, index: int, group: IPAddress) -> bytes:
     """Index and group, with which all three structures begin."""
-    padding = bytes(platform.group_req_padding)
-    return pack_index(index) + padding + _pack_storage(platform, group)
+    return _pack_index_and_padding(platform, index) + _pack_storage(platform, group)
+
+
+@lru_cache(maxsize=256)  # the same for each of a thousand groups
+def _pack_index_and_padding(platform: Platform, index: int) -> bytes:
+    return pack_index(index) + bytes(platform.group_req_padding)

@@ -169,7 +169,6 @@ class Platform:
 
       sockaddr_has_length: struct sockaddr begins with its own length, as on the BSDs
       group_req_padding: bytes between the index and the address in struct group_req
-      mreq_source_order: order of the addresses in struct ip_mreq_source
       filter_modes: the numbers of include and exclude
       control: how control messages lie in their buffer
       ancillary: the control messages we can read
@@ -190,7 +189,6 @@ class Platform:
 
     sockaddr_has_length: bool
     group_req_padding: int
-    mreq_source_order: tuple[Literal["group", "interface", "source"], ...]
     filter_modes: Mapping[FilterMode, int]
     control: ControlLayout
     ancillary: tuple[AncillaryFormat, ...]
@@ -346,7 +344,6 @@ LINUX: Final = Platform(
     send_segmented=OptionName(_UDP, 103, "UDP_SEGMENT"),
     sockaddr_has_length=False,
     group_req_padding=4,
-    mreq_source_order=("group", "interface", "source"),
     filter_modes={"include": 1, "exclude": 0},  # linux/in.h
     control=ControlLayout("=Qii", payload_offset=16, alignment=8),
     ancillary=(
@@ -440,7 +437,6 @@ MACOS: Final = Platform(
     spurious_join_errors=("ENOMEM", "ENOEXEC"),
     sockaddr_has_length=True,
     group_req_padding=0,  # netinet/in.h: #pragma pack(4) around it
-    mreq_source_order=("group", "source", "interface"),
     filter_modes={"include": 1, "exclude": 2},
     control=ControlLayout("=Iii", payload_offset=12, alignment=4),
     ancillary=(
@@ -522,7 +518,6 @@ WINDOWS: Final = Platform(
     send_segmented=OptionName(_UDP, 2, "UDP_SEND_MSG_SIZE"),
     sockaddr_has_length=False,
     group_req_padding=4,  # SOCKADDR_STORAGE is aligned to 8, on x86 too
-    mreq_source_order=("group", "source", "interface"),
     filter_modes={"include": 0, "exclude": 1},  # ws2ipdef.h
     control=ControlLayout("=Qii", payload_offset=16, alignment=8),  # WSACMSGHDR
     ancillary=(

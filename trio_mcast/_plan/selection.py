@@ -115,7 +115,7 @@ class Selection:
     without: tuple[Selector, ...] = ()
 
     @classmethod
-    def parse(cls, value: object, *, zone: str | None = None) -> Selection:
+    def parse(cls, value: object) -> Selection:
         """What a caller wrote for some interfaces: one selector, several, None or ``"all"``.
 
         Raises:
@@ -123,12 +123,16 @@ class Selection:
             or an index below 1
           TypeError: anything that cannot name an interface
         """
-        return cls(_parse_several(value), None if zone is None else ByName(zone))
+        return cls(_parse_several(value))
 
     @classmethod
-    def parse_one(cls, value: object, *, zone: str | None = None) -> Selection:
+    def parse_one(cls, value: object) -> Selection:
         """One selector. Raises: as `parse`."""
-        return cls((_parse_selector(value),), None if zone is None else ByName(zone))
+        return cls((_parse_selector(value),))
+
+    def in_zone(self, zone: str | None) -> Selection:
+        """This, restricted to the interface of a zone if there is one."""
+        return self if zone is None else replace(self, zone=ByName(zone))
 
     @property
     def named(self) -> tuple[Selector, ...]:

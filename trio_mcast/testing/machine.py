@@ -22,9 +22,10 @@ from .._plan.filters import SourceFilter
 from .._plan.following import Event, LinkSeen, compare_listings
 from .._plan.interfaces import Interface, IPVersion
 from .._plan.options import SocketOption
-from .._plan.plan import DEFAULT_RECEIVE_BUFFER, SocketPlan
 from .._plan.platforms import LINUX
+from .._plan.receiving import DEFAULT_RECEIVE_BUFFER
 from .._plan.selection import Selection
+from .._plan.socket_plan import SocketPlan
 from .values import FIRST_PORT, write_address
 
 # RFC 768 and RFC 8200: what the length fields of UDP and IPv4 leave for the payload.

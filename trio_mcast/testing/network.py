@@ -18,12 +18,12 @@ from .._os.machine import Changes, Machine
 from .._os.receiving import ReceivingSockets
 from .._os.sending import Payload, SendingSocket
 from .._outgoing import OutgoingInterfaces
-from .._plan.addresses import Group, parse_group
+from .._plan.addresses import parse_group
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.interfaces import Interface, IPVersion
 from .._plan.packet_info import PacketInfoName
-from .._plan.plan import SocketPlan
 from .._plan.selection import InterfaceSelector, InterfacesLike, Selection
+from .._plan.socket_plan import SocketPlan
 from .._receiver import MulticastReceiver, open_receiver
 from .._sender import MulticastSender, open_sender
 from .machine import Fault, Journal, MemoryMachine, MemorySendingSocket, PacketInfo, SentDatagram
@@ -137,7 +137,7 @@ class MemoryNetwork:
             with machine_in_force(machine):
                 opening = open_sender(group, port=port, **options)
                 sender = await stack.enter_async_context(opening)
-            yield FakeSender._create(sender._outgoing, sender._group, machine.journal)
+            yield FakeSender._create(sender._outgoing, machine.journal)
 
     # What arrives
 
@@ -308,8 +308,8 @@ class FakeSender(MulticastSender):
       error: if a test sets it, every attempt to send fails with a `SendError` made from it
     """
 
-    def __init__(self, outgoing: OutgoingInterfaces, group: Group, journal: Journal) -> None:
-        super().__init__(outgoing, group)
+    def __init__(self, outgoing: OutgoingInterfaces, journal: Journal) -> None:
+        super().__init__(outgoing)
         self._journal = journal
 
     @property
@@ -358,7 +358,7 @@ class FakeSender(MulticastSender):
         first = self._outgoing.all[0]
         sock = first.require_socket(first.address)
         assert isinstance(sock, MemorySendingSocket)
-        sock.answer(data, complete_source(source, self._group.address, first.interface))
+        sock.answer(data, complete_source(source, self._outgoing.planner.group, first.interface))
 
 
 @_taking_options_of(open_sender)
