@@ -201,7 +201,11 @@ class Scene:
         self.ended: list[ModelSocket] = []
         self.start_soon = nursery.start_soon
         self.delivery = Delivery(
-            limit, overflow == "wait", self.set, lambda lost: self.lost.extend(numbers_of(lost))
+            limit,
+            overflow == "wait",
+            self.set,
+            lambda lost: self.lost.extend(numbers_of(lost)),
+            self._report_broken,
         )
         self._nursery = nursery
         self._number = 0
@@ -218,12 +222,12 @@ class Scene:
         return sock
 
     async def _run_task_of(self, sock: ModelSocket) -> None:
-        def report_broken(error: OSError) -> None:
-            self.broken.append(error)
-            sock.close()
-
-        await self.delivery.deliver_from(sock, report_broken)
+        await self.delivery.deliver_from(sock)
         self.ended.append(sock)
+
+    def _report_broken(self, sock: ReceivingSocket, error: OSError) -> None:
+        self.broken.append(error)
+        sock.close()
 
     def count_unread(self) -> int:
         return len(self.sock.arrived) + len(self.other.arrived)

@@ -65,11 +65,6 @@ _TAKES_PER_TURN: Final = 64
 _PATIENCE: Final = 0.001
 
 
-_ReportBroken: TypeAlias = Callable[[OSError], None]
-_Watched: TypeAlias = tuple[Callable[[list[Datagram], bool], int], _ReportBroken]
-"""What reads a socket, and what is told if it cannot be read."""
-
-
 class _Waiter:
     """A task in line."""
 
@@ -90,6 +85,7 @@ class Delivery:
         waits_when_full: bool,
         sockets: SocketSet | None,
         count_lost: Callable[[list[Datagram]], None],
+        report_broken: Callable[[ReceivingSocket, OSError], None],
     ) -> None:
         """Nothing is waited for yet.
 
@@ -97,18 +93,20 @@ class Delivery:
           waits_when_full: with overflow "wait"; False with "drop-oldest"
           sockets: the set to watch by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
+          report_broken: is told of a socket that cannot be read, and closes it
         """
         self._max_buffered = max_buffered
         self._waits_when_full = waits_when_full
         self._sockets = sockets
         self._count_lost = count_lost
+        self._report_broken = report_broken
 
         self._held: deque[Datagram] = deque()
         self._line: OrderedDict[_Waiter, None] = OrderedDict()
         self._poller: _Waiter | None = None  # the first in line, once it waits for the sockets
         self._until_others_run = _TAKES_PER_TURN
 
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, ReceivingSocket] = {}
         self._ready: Sequence[int] = ()  # whose turn to be read is next
         self._may_have_more = False  # whether the last read left something, as far as is known
         self._reads = 0  # by the program's tasks
@@ -286,14 +284,13 @@ class Delivery:
             count_before = count
             left = iter(ready)
             for number in left:
-                entry = watched.get(number)
-                if entry is None:
+                sock = watched.get(number)
+                if sock is None:
                     continue
-                read, report_broken = entry
                 try:
-                    count += read(found, number in again)
+                    count += sock.read(found, number in again)
                 except OSError as error:
-                    report_broken(error)
+                    self._report_broken(sock, error)
                 if count >= limit:
                     break
             self._ready = list(left)
@@ -376,42 +373,31 @@ class Delivery:
             await checkpoint()
 
     @trio.lowlevel.enable_ki_protection
-    async def deliver_from(self, sock: ReceivingSocket, report_broken: _ReportBroken) -> None:
-        """The task of a socket, until it is closed, or has retired and is empty.
-
-        Args:
-          report_broken: is told when the socket cannot be read; it closes it
-        """
-        if self._sockets is not None and not sock.over.is_set():
-            await self._watch(self._sockets, sock, report_broken)
+    async def deliver_from(self, sock: ReceivingSocket) -> None:
+        """The task of a socket, until it is closed, or has retired and is empty."""
+        watched, sockets = self._watched, self._sockets
+        if sockets is not None and not sock.over.is_set():
+            try:
+                number = sockets.add(sock)
+            except OSError:
+                pass  # There is no room for one more in the set, so it is waited for by itself.
+            else:
+                watched[number] = sock
+                try:
+                    await sock.over.wait()
+                finally:
+                    sockets.remove(sock)
+                    # Once it is closed, its number may be another socket's.
+                    if watched.get(number) is sock:
+                        del watched[number]
         number = -id(sock)  # no descriptor
-        self._watched[number] = (sock.read, report_broken)
+        watched[number] = sock
         try:
-            await self._read_alone(sock, report_broken)
+            await self._read_alone(sock)
         finally:
-            del self._watched[number]
+            del watched[number]
 
-    async def _watch(
-        self, sockets: SocketSet, sock: ReceivingSocket, report_broken: _ReportBroken
-    ) -> None:
-        """Have this socket read together with others, until it has retired or was closed.
-
-        If there is no room for one more in the set, return at once.
-        """
-        try:
-            number = sockets.add(sock)
-        except OSError:
-            return
-        entry = self._watched[number] = (sock.read, report_broken)
-        try:
-            await sock.over.wait()
-        finally:
-            sockets.remove(sock)
-            # Once it is closed, its number may be another socket's.
-            if self._watched.get(number) is entry:
-                del self._watched[number]
-
-    async def _read_alone(self, sock: ReceivingSocket, report_broken: _ReportBroken) -> None:
+    async def _read_alone(self, sock: ReceivingSocket) -> None:
         has_more = False
         while not sock.is_closed:
             try:
@@ -436,7 +422,7 @@ class Delivery:
                 self._hold(batch)
                 self._serve()
             if refusal is not None:
-                report_broken(refusal)
+                self._report_broken(sock, refusal)
             elif sock.is_retired and not has_more:
                 return
 

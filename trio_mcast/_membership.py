@@ -172,9 +172,12 @@ class Membership:
 
     def has_leftovers_before(self, sock: ReceivingSocket) -> bool:
         """Whether sockets that were opened earlier have something that should come first."""
-        if sock not in self._sockets:  # it was closed
-            return False
-        return any(older.is_retired for older in self._sockets[: self._sockets.index(sock)])
+        for older in self._sockets:
+            if older is sock:
+                return False
+            if older.is_retired:
+                return True
+        return False  # it was closed
 
     # What changes
 

@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Final, ParamSpec
 
 import trio
@@ -63,6 +62,7 @@ class Memberships:
             settings.waits_when_full,
             self._sockets.open_set(),
             self.count_lost,
+            self._lose,
         )
 
     # Opening and closing
@@ -262,7 +262,7 @@ class Memberships:
         """
         while self._has_leftovers_before(membership, sock) and not sock.is_closed:
             await self._drained.park()
-        await self.delivery.deliver_from(sock, partial(self._lose, membership, sock))
+        await self.delivery.deliver_from(sock)
         if not sock.is_closed:
             membership.discard(sock)
         if membership in self._draining and not membership.sockets:
@@ -274,13 +274,17 @@ class Memberships:
         """Whether there are older datagrams of the same group and interface: they come first."""
         if membership.has_leftovers_before(sock):
             return True
+        if not self._draining:
+            return False
         left_before = takewhile(lambda other: other is not membership, self._draining)
         return any(other.key == membership.key for other in left_before)
 
-    def _lose(self, membership: Membership, sock: ReceivingSocket, error: OSError) -> None:
+    def _lose(self, sock: ReceivingSocket, error: OSError) -> None:
         """A socket could not be read. That changes the membership, unless it had retired."""
         if sock.is_closed:
             return
+        everyone = chain(self._by_key.values(), self._draining)
+        membership = next(m for m in everyone if sock in m.sockets)
         membership.lose(sock, error)
         if sock.is_retired:
             return

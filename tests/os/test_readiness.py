@@ -17,7 +17,7 @@ import trio.testing
 
 from trio_mcast import Datagram
 from trio_mcast._delivery import Delivery
-from trio_mcast._os.receiving import Origin, SocketSet
+from trio_mcast._os.receiving import Origin, ReceivingSocket, SocketSet
 from trio_mcast._os.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
 from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_interface
@@ -63,7 +63,8 @@ class Setting:
 
     def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
         self.broken: list[str] = []
-        self.delivery = Delivery(10_000, True, open_socket_set(), list.clear)
+        self._hearings: dict[ReceivingSocket, Hearing] = {}
+        self.delivery = Delivery(10_000, True, open_socket_set(), list.clear, self._report)
         stack.callback(self.delivery.close)
         self._nursery = nursery
         self._stack = stack
@@ -72,14 +73,14 @@ class Setting:
     async def hear(self, *some: str) -> list[Hearing]:
         hearings = [Hearing(self._stack, name) for name in some]
         for hearing in hearings:
-
-            def report(_error: OSError, hearing: Hearing = hearing) -> None:
-                self.broken.append(hearing.name)
-                hearing.receiving.close()
-
-            self._nursery.start_soon(self.delivery.deliver_from, hearing.receiving, report)
+            self._hearings[hearing.receiving] = hearing
+            self._nursery.start_soon(self.delivery.deliver_from, hearing.receiving)
         await trio.testing.wait_all_tasks_blocked()
         return hearings
+
+    def _report(self, sock: ReceivingSocket, _error: OSError) -> None:
+        self.broken.append(self._hearings[sock].name)
+        sock.close()
 
 
 @pytest.fixture

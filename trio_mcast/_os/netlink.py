@@ -58,6 +58,7 @@ DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
 
 IFF_LOWER_UP: Final = 0x10000  # linux/if.h
 
+RTM_NEWMULTICAST: Final = 56
 RTM_DELMULTICAST: Final = 57
 IFA_MULTICAST: Final = 7  # linux/if_addr.h
 
@@ -140,6 +141,11 @@ class AddressMessage(NamedTuple):
 
     version: Literal[4, 6]
     interface_index: int
+
+
+def is_one(data: bytes, kind: int) -> bool:
+    """Whether a netlink datagram is a single message of this kind."""
+    return len(data) >= _HEADER.size and _HEADER.unpack_from(data)[:2] == (len(data), kind)
 
 
 def read_messages(data: bytes) -> Iterator[Message]:

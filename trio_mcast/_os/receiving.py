@@ -19,6 +19,8 @@ from .._plan.socket_plan import SocketPlan
 DATAGRAMS_PER_READ: Final = 64
 """So many datagrams at most before other sockets have their turn."""
 
+_NOBODY: Final[frozenset[str]] = frozenset()
+
 
 class Origin(NamedTuple):
     """What a socket's membership says of every datagram that comes by it.
@@ -83,7 +85,7 @@ class ReceivingSocket(ABC):
     def __init__(self, plan: SocketPlan, origin: Origin) -> None:
         self.plan: SocketPlan = plan
         self.origin: Origin = origin
-        self.unwanted_sources: frozenset[str] = frozenset()
+        self.unwanted_sources: frozenset[str] = _NOBODY
         self.datagrams_read: int = 0
         self.bytes_read: int = 0
         self.is_retired: bool = False

@@ -68,7 +68,9 @@ class NetlinkWatch:
                     raise
                 events.append(EventsLost())
             else:
-                events += _read_events(data)
+                # Every join is announced too, and those of this program would be the most.
+                if not netlink.is_one(data, netlink.RTM_NEWMULTICAST):
+                    events += _read_events(data)
 
     def interrupt(self) -> None:
         """Before closing: whoever waits gets a ClosedResourceError."""

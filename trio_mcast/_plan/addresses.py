@@ -129,10 +129,10 @@ def sources_for(group: Group, sources: Iterable[IPAddress]) -> tuple[IPAddress, 
         for source-specific multicast and needs one
     """
     sources = tuple(sources)
-    own = tuple(source for source in sources if source.version == group.version)
-    if own:
-        return own
     if sources:
+        own = tuple(source for source in sources if source.version == group.version)
+        if own:
+            return own
         given = ", ".join(map(str, sources))
         raise AddressError(
             f"{group} would be left without a source: of the sources given ({given}) "

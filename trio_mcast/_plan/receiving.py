@@ -9,7 +9,6 @@ without one is refused here.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -58,6 +57,8 @@ from .values import batched, check_flag, parse_buffer_size
 DEFAULT_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of kernel buffer to ask for. The usual default, some 200 KiB, holds 256 small datagrams or
 92 of full size: a burst of a thousand loses most of them while the program is busy elsewhere."""
+
+_MOST_KNOWN: Final = 16
 
 
 def plan_receiver(
@@ -133,12 +134,10 @@ class ReceiverPlanner:
         # (see `LINUX.share_port`). Seen on Linux 6.18: two sockets with a source each, bound in
         # this way beside a third that has only SO_REUSEPORT, got each other's datagrams in 21 of 50
         # rounds with the option left on, in none with it taken back.
-        self._share_port = ones(platform.share_port)
         in_use = platform.share_port_if_in_use
         self._if_address_in_use = ones(in_use)
         self._after_second_bind = tuple(int_option(name, 0) for name in in_use)
-        # A receiver may be opened with a thousand groups.
-        self._settings: dict[tuple[int, bool], tuple[SocketOption, ...]] = {}
+        self._known_options: dict[tuple[int, str, int, bool], tuple[SocketOption, ...]] = {}
 
     @classmethod
     def parse(
@@ -210,11 +209,7 @@ class ReceiverPlanner:
         )
         return SocketPlan(
             family=target.family.number,
-            before_bind=(
-                *self._share_port,
-                *_keep_to_interface(platform, interface.index, interface.name),
-                *self._other_options(target.family, sorts_strays),
-            ),
+            before_bind=self._before_bind(target, sorts_strays),
             bind=_bind_address(target, self.port),
             after_bind=_join(target, senders),
             if_address_in_use=self._if_address_in_use,
@@ -229,20 +224,26 @@ class ReceiverPlanner:
             loopback=self.loopback,
         )
 
-    def _other_options(self, family: Family, sorts_strays: bool) -> tuple[SocketOption, ...]:
-        """The options that depend on neither group nor interface."""
-        key = (family.version, sorts_strays)
-        options = self._settings.get(key)
+    def _before_bind(self, target: Target, sorts_strays: bool) -> tuple[SocketOption, ...]:
+        """What does not depend on the group. A receiver may be opened with a thousand groups."""
+        interface, version = target.interface, target.family.version
+        key = (interface.index, interface.name, version, sorts_strays)
+        options = self._known_options.get(key)
         if options is None:
-            platform, wanted = self.platform, self._packet_info
-            options = self._settings[key] = (
+            platform, family, wanted = self.platform, target.family, self._packet_info
+            options = (
+                *ones(platform.share_port),
+                *_keep_to_interface(platform, interface),
                 *keep_to_memberships(family),
                 *v6_only(family),
                 *_ask_for_buffer(platform, self._receive_buffer),
-                *packet_info_options(platform, family.version, wanted, destination=sorts_strays),
+                *packet_info_options(platform, version, wanted, destination=sorts_strays),
                 *_merged(platform, self._merges),
                 *_loopback_on_receiver(platform, family, self.loopback),
             )
+            if len(self._known_options) >= _MOST_KNOWN:  # interfaces come and go
+                self._known_options.clear()
+            self._known_options[key] = options
         return options
 
 
@@ -323,11 +324,11 @@ def _merged(platform: Platform, merges: bool) -> tuple[SocketOption, ...]:
     return (int_option(platform.receive_merged, 1, optional=True),)
 
 
-@lru_cache(maxsize=8)
-def _keep_to_interface(platform: Platform, index: int, name: str) -> tuple[SocketOption, ...]:
+def _keep_to_interface(platform: Platform, interface: Interface) -> tuple[SocketOption, ...]:
     """Free for every user since Linux 5.7, as long as the socket was not bound to one before."""
     if platform.bind_to_interface is None:
         return ()
+    index, name = interface.index, interface.name
     by_name = platform.bind_to_interface_by_name
     return (
         named_option(
