@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+
+_OUR_MODULES: Final = __name__.partition(".")[0] + "."
 
 
 class NoPublicConstructor(abc.ABCMeta):
@@ -15,7 +17,7 @@ class NoPublicConstructor(abc.ABCMeta):
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, final: bool = False
     ) -> NoPublicConstructor:
         for base in bases:
-            is_ours = namespace.get("__module__", "").startswith(f"{__package__}.")
+            is_ours = namespace.get("__module__", "").startswith(_OUR_MODULES)
             if base.__dict__.get("_is_final") and not is_ours:
                 raise TypeError(f"{base.__name__} is final: wrap it instead of deriving from it")
         namespace["_is_final"] = final

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias, get_args
+from typing import get_args
 
 import trio
 
@@ -13,14 +12,10 @@ from ._events import EventStream
 from ._final import NoPublicConstructor
 from ._join_request import JoinRequest
 from ._memberships import Memberships
-from ._plan.addresses import parse_group, parse_source, parse_sources
-from ._plan.filters import SourceFilter
-from ._plan.platforms import FilterMode
-from ._plan.selection import InterfacesLike as InterfacesLike, Selection
+from ._plan.addresses import GroupLike, SourceLike, parse_group, parse_source, parse_sources
+from ._plan.filters import FilterMode, SourceFilter
+from ._plan.selection import InterfacesLike, Selection
 from ._status import MembershipStatus, ReceiverStatistics
-
-GroupLike: TypeAlias = str | IPv4Address | IPv6Address
-SourceLike: TypeAlias = str | IPv4Address | IPv6Address
 
 
 class Listener(metaclass=NoPublicConstructor):

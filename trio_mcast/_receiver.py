@@ -10,15 +10,17 @@ import trio
 
 from ._delivery import Delivery, Overflow
 from ._join_request import JoinRequest
-from ._listener import GroupLike, InterfacesLike, Listener, SourceLike
+from ._listener import Listener
 from ._membership import ReceiverSettings
 from ._memberships import Memberships
 from ._nursery import open_service_nursery
 from ._os.current import current_machine
 from ._os.machine import Machine
+from ._plan.addresses import GroupLike, SourceLike
 from ._plan.datagram import Datagram
 from ._plan.packet_info import PacketInfoName
 from ._plan.receiving import ReceiverPlanner
+from ._plan.selection import InterfacesLike
 from ._plan.values import check_flag, check_int
 
 DEFAULT_MAX_BUFFERED: Final = 4096

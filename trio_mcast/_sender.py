@@ -13,15 +13,14 @@ from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is calle
 
 from ._errors import AddressError, SendError
 from ._final import NoPublicConstructor
-from ._listener import GroupLike, InterfacesLike, SourceLike
 from ._nursery import open_service_nursery
 from ._os.current import current_machine
 from ._os.sending import Payload
 from ._outgoing import OutgoingInterface, OutgoingInterfaces
-from ._plan.addresses import Group, check_sendable, parse_group, parse_port
+from ._plan.addresses import Group, GroupLike, SourceLike, check_sendable, parse_group, parse_port
 from ._plan.datagram import SocketAddress
 from ._plan.interfaces import Interface
-from ._plan.selection import InterfaceSelector, Selection
+from ._plan.selection import InterfaceSelector, InterfacesLike, Selection
 from ._plan.sending import SenderPlanner
 from ._status import SenderStatistics
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
+from ._plan.filters import FilterMode
 from ._plan.interfaces import Interface
-from ._plan.platforms import FilterMode
 
 MembershipState: TypeAlias = Literal["joined", "waiting", "failed"]
 

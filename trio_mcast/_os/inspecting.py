@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .._plan.interfaces import Interface
 from .._plan.snapshot import Joined, Link, Route, Sighting, Snapshot, UdpSocket
-
-if TYPE_CHECKING:
-    from .machine import Machine
 
 
 class Announcements(Protocol):
@@ -42,12 +40,12 @@ class GroupChanges(Announcements, Protocol):
 class Inspector:
     """Knows the interfaces and nothing else: of a made-up machine, say."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, list_interfaces: Callable[[], tuple[Interface, ...]]) -> None:
+        self._list_interfaces = list_interfaces
 
     def take_snapshot(self) -> Snapshot:
         """The machine as it is now."""
-        return Snapshot(sys.platform, tuple(map(link_from, self._machine.list_interfaces())))
+        return Snapshot(sys.platform, tuple(map(link_from, self._list_interfaces())))
 
     def read_counters(self) -> dict[str, int]:
         """The counters of IP and UDP, by their names in /proc/net."""

@@ -55,7 +55,7 @@ class LinuxInspector(SystemInspector):
         details = netlink.list_link_details()
         versions = proc.read_igmp_versions()
         counters = proc.read_counters()
-        for interface in self._machine.list_interfaces():
+        for interface in self._list_interfaces():
             state, detail = states.get(interface.index), details.get(interface.index)
             if state is None or detail is None:  # it went or came between two looks
                 continue

@@ -85,7 +85,7 @@ class Machine(ABC):
     @property
     def inspector(self) -> Inspector:
         """What the doctor asks."""
-        return Inspector(self)
+        return Inspector(self.list_interfaces)
 
     # Sockets
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
 from .._plan.interfaces import Interface, IPVersion
+from .link_state import LinkState
 
 # A look-up of the route to these sends nothing. They are public addresses (of well-known name
 # servers), so that only a default route, or halves of one, leads there.
@@ -15,20 +15,6 @@ _FAR_AWAY: Final[dict[int, IPv4Address | IPv6Address]] = {
     4: IPv4Address("9.9.9.9"),
     6: IPv6Address("2620:fe::fe"),
 }
-
-
-@dataclass(frozen=True)
-class LinkState:
-    """What ifaddr does not tell about an interface."""
-
-    index: int
-    name: str
-    is_up: bool
-    is_loopback: bool
-    supports_multicast: bool
-    mtu: int
-    has_ipv6: bool | None = None
-    friendly_name: str | None = None
 
 
 def list_interfaces() -> tuple[Interface, ...]:

@@ -8,7 +8,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .scan import LinkState
+from .link_state import LinkState
 
 assert not TYPE_CHECKING or sys.platform == "darwin"
 

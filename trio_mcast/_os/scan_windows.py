@@ -7,7 +7,7 @@ import sys
 from ctypes import wintypes
 from typing import TYPE_CHECKING, Final
 
-from .scan import LinkState
+from .link_state import LinkState
 
 assert not TYPE_CHECKING or sys.platform == "win32"
 

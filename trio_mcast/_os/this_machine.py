@@ -74,8 +74,8 @@ class ThisMachine(Machine):
     @property
     def inspector(self) -> Inspector:
         if sys.platform == "linux":
-            return LinuxInspector(self)
-        return SystemInspector(self)
+            return LinuxInspector(self.list_interfaces)
+        return SystemInspector(self.list_interfaces)
 
     def open_receiving_sockets(self) -> ReceivingSockets:
         return ReceivingSockets(self._open_receiving_socket, _open_socket_set)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 
+GroupLike: TypeAlias = str | IPv4Address | IPv6Address
+SourceLike: TypeAlias = str | IPv4Address | IPv6Address
+"""What callers may write for a group, and for a sender."""
+
 _LIMITED_BROADCAST = IPv4Address("255.255.255.255")
 _SCOPES_TO_TAKE = "the scope is the fourth digit, from 1 (the interface) to e (global)"
 

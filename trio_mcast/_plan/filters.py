@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from .._errors import MulticastError
-from .platforms import FilterMode
+
+FilterMode: TypeAlias = Literal["include", "exclude"]
+"""Whether a source filter names the only sources to hear, or those not to hear."""
 
 Source: TypeAlias = IPv4Address | IPv6Address
 

@@ -16,8 +16,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from .addresses import IPAddress
+from .filters import FilterMode
 from .interfaces import IPVersion
-from .platforms import FilterMode, OptionName, Platform
+from .platforms import OptionName, Platform
 
 _STORAGE_SIZE: Final = 128  # struct sockaddr_storage, on every system
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from .filters import FilterMode
 from .interfaces import IPVersion
 
 InterfaceForm: TypeAlias = Literal["ip_mreqn", "index as address", "index"]
@@ -30,9 +31,6 @@ InterfaceForm: TypeAlias = Literal["ip_mreqn", "index as address", "index"]
 - ``"index as address"``: as the address 0.0.0.N, that is in network byte order
 - ``"index"``: as an int of the host
 """
-
-FilterMode: TypeAlias = Literal["include", "exclude"]
-"""Whether a source filter names the only sources to hear, or those not to hear."""
 
 
 class OptionName(NamedTuple):

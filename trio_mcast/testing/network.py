@@ -12,13 +12,12 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack
 import trio
 
 from .._delivery import Overflow
-from .._listener import GroupLike, SourceLike
 from .._os.current import machine_in_force
 from .._os.machine import Changes, Machine
 from .._os.receiving import ReceivingSockets
 from .._os.sending import Payload, SendingSocket
 from .._outgoing import OutgoingInterfaces
-from .._plan.addresses import parse_group
+from .._plan.addresses import GroupLike, SourceLike, parse_group
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.interfaces import Interface, IPVersion
 from .._plan.packet_info import PacketInfoName

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Final
 
-from .._listener import GroupLike, SourceLike
-from .._plan.addresses import parse_group, parse_port
+from .._plan.addresses import GroupLike, SourceLike, parse_group, parse_port
 from .._plan.datagram import Datagram, SocketAddress
 from .._plan.interfaces import Interface
 
