@@ -15,9 +15,9 @@ import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from trio_mcast import Datagram
-from trio_mcast._delivery import Delivery, Overflow
-from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
+from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._receive.delivery import Delivery, Overflow
 from trio_mcast.testing import make_datagram, make_interface
 
 OVERFLOWS: list[Overflow] = ["wait", "drop-oldest"]

@@ -31,7 +31,7 @@ import trio
 import trio_mcast
 import trio_mcast.lowlevel
 import trio_mcast.testing
-from trio_mcast._plan.remedies import ADVICE
+from trio_mcast._base.remedies import ADVICE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(

@@ -13,7 +13,7 @@ import pytest
 
 import trio_mcast
 from trio_mcast import SendError, SocketSetupError
-from trio_mcast._plan.remedies import add_remedy
+from trio_mcast._base.remedies import add_remedy
 from trio_mcast.testing import make_interface
 
 GROUP = ip_address("233.252.0.1")

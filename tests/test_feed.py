@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 import trio_mcast.testing
-from trio_mcast._os.feed import FeedShare, follow_interfaces
-from trio_mcast._plan.following import Change
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
+from trio_mcast._interfaces.following import Change
+from trio_mcast._machine.feed import FeedShare, follow_interfaces
 from trio_mcast.testing import make_interface
 from trio_mcast.testing.machine import MemoryChanges, MemoryMachine
 

@@ -373,7 +373,7 @@ def test_words_that_are_arguments_are_literals(alias: str) -> None:
         "MembershipState": ("joined", "waiting", "failed"),
         "PacketInfoName": ("hop_limit", "timestamp", "traffic_class"),
     }
-    modules = ["_delivery", "_plan.platforms", "_status", "_plan.packet_info"]
+    modules = ["_receive.delivery", "_base.source_filter", "_base.status", "_plan.packet_info"]
     for name in modules:
         module = importlib.import_module(f"trio_mcast.{name}")
         if hasattr(module, alias):
@@ -384,10 +384,12 @@ def test_words_that_are_arguments_are_literals(alias: str) -> None:
 
 # --- What importing takes ----------------------------------------------------------------------
 
+PURE_ROOMS = [f"trio_mcast.{room}" for room in ("_base", "_addresses", "_interfaces", "_plan")]
 PURE = [
-    f"trio_mcast._plan.{module.name}"
-    for module in pkgutil.iter_modules(
-        importlib.import_module("trio_mcast._plan").__path__  # every one, also later ones
+    f"{room}.{module.name}"
+    for room in PURE_ROOMS
+    for module in pkgutil.iter_modules(  # every one, also later ones
+        importlib.import_module(room).__path__
     )
 ]
 FORBIDDEN_TO_PURE = ["trio", "ifaddr", "socket", "_socket", "ctypes", "subprocess", "fcntl"]
@@ -418,13 +420,13 @@ def roots() -> str:
 
 
 def test_pure_modules_import_no_event_loop_and_no_operating_system() -> None:
-    assert "trio_mcast._plan.receiving" in PURE
+    assert "trio_mcast._plan.receiver_plan" in PURE
     imports = "\n".join(f"import {name}" for name in PURE)
     loaded = modules_after(roots() + imports)
     assert set(PURE) <= loaded
     assert loaded.isdisjoint(FORBIDDEN_TO_PURE)
     ours = {name for name in loaded if name.startswith("trio_mcast")}
-    assert ours == {"trio_mcast", "trio_mcast._plan", "trio_mcast._errors", *PURE}
+    assert ours == {"trio_mcast", *PURE_ROOMS, *PURE}
 
 
 def test_importing_the_package_loads_little_beyond_trio() -> None:

@@ -15,30 +15,8 @@ Everything is here but two namespaces: `trio_mcast.lowlevel`, the socket options
 as plain values, and `trio_mcast.testing`, for the tests of programs that use this library.
 """
 
-from ._doctor.finding import Finding as Finding
-from ._doctor.public import diagnose as diagnose
-from ._errors import (
-    AddressError as AddressError,
-    InterfaceNotFoundError as InterfaceNotFoundError,
-    MulticastError as MulticastError,
-    NotSupportedError as NotSupportedError,
-    SendError as SendError,
-    SocketSetupError as SocketSetupError,
-)
-from ._events import EventStream as EventStream
-from ._follow import (
-    InterfaceChange as InterfaceChange,
-    wait_for_interface as wait_for_interface,
-    watch_interfaces as watch_interfaces,
-)
-from ._listener import Listener as Listener
-from ._os.current import (
-    default_interface as default_interface,
-    list_interfaces as list_interfaces,
-)
-from ._plan.classification import Classification as Classification, classify as classify
-from ._plan.datagram import Datagram as Datagram
-from ._plan.groups import (
+from ._addresses.classification import Classification as Classification, classify as classify
+from ._addresses.groups import (
     embedded_rp_groups as embedded_rp_groups,
     ethernet_address as ethernet_address,
     ethernet_aliases as ethernet_aliases,
@@ -48,24 +26,46 @@ from ._plan.groups import (
     solicited_node_group as solicited_node_group,
     unicast_prefix_groups as unicast_prefix_groups,
 )
-from ._plan.interfaces import Interface as Interface
-from ._receiver import (
-    MulticastReceiver as MulticastReceiver,
-    open_receiver as open_receiver,
-    run_receiver as run_receiver,
+from ._base.datagram import Datagram as Datagram
+from ._base.errors import (
+    AddressError as AddressError,
+    InterfaceNotFoundError as InterfaceNotFoundError,
+    MulticastError as MulticastError,
+    NotSupportedError as NotSupportedError,
+    SendError as SendError,
+    SocketSetupError as SocketSetupError,
 )
-from ._sender import (
-    Answer as Answer,
-    MulticastSender as MulticastSender,
-    open_sender as open_sender,
-)
-from ._status import (
+from ._base.interface import Interface as Interface
+from ._base.status import (
     MembershipStatistics as MembershipStatistics,
     MembershipStatus as MembershipStatus,
     ReceiverStatistics as ReceiverStatistics,
     SenderStatistics as SenderStatistics,
 )
-from ._version import __version__ as __version__
+from ._base.version import __version__ as __version__
+from ._doctor.finding import Finding as Finding
+from ._doctor.public import diagnose as diagnose
+from ._machine.current import (
+    default_interface as default_interface,
+    list_interfaces as list_interfaces,
+)
+from ._machine.interface_changes import (
+    InterfaceChange as InterfaceChange,
+    wait_for_interface as wait_for_interface,
+    watch_interfaces as watch_interfaces,
+)
+from ._receive.events import EventStream as EventStream
+from ._receive.listener import Listener as Listener
+from ._receive.receiver import (
+    MulticastReceiver as MulticastReceiver,
+    open_receiver as open_receiver,
+    run_receiver as run_receiver,
+)
+from ._send.sender import (
+    Answer as Answer,
+    MulticastSender as MulticastSender,
+    open_sender as open_sender,
+)
 
 # Tracebacks, reprs and documentation show the names that programs use.
 for _name, _value in list(globals().items()):

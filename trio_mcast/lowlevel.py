@@ -6,7 +6,7 @@ machine: print it to see what has to be done, or carry it out with another event
 
 from __future__ import annotations
 
-from ._os.sockets import (
+from ._machine.sockets import (
     current_platform as current_platform,
     open_planned_socket as open_planned_socket,
 )
@@ -18,6 +18,6 @@ from ._plan.platforms import (
     WINDOWS as WINDOWS,
     Platform as Platform,
 )
-from ._plan.receiving import plan_receiver as plan_receiver
-from ._plan.sending import plan_sender as plan_sender
+from ._plan.receiver_plan import plan_receiver as plan_receiver
+from ._plan.sender_plan import plan_sender as plan_sender
 from ._plan.socket_plan import SocketPlan as SocketPlan

@@ -172,7 +172,7 @@ def test_where_the_kernel_announces_nothing_joins_are_noticed_by_looking(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trio_mcast._doctor.changes import MembershipWatch
-    from trio_mcast._os import watch_groups
+    from trio_mcast._machine import group_changes as watch_groups
 
     def refuse() -> None:
         raise OSError(22, "Invalid argument")

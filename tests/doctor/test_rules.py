@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 from doctor.consulting import codes, errors, the, warnings
 
+from trio_mcast._base.remedies import ADVICE
+from trio_mcast._base.snapshot import (
+    Chain,
+    Link,
+    Route,
+    UdpSocket,
+)
 from trio_mcast._doctor.evidence import (
     Attempt,
     Case,
@@ -22,13 +29,6 @@ from trio_mcast._doctor.evidence import (
 )
 from trio_mcast._doctor.findings import RULES, judge
 from trio_mcast._doctor.losses import count_losses
-from trio_mcast._plan.remedies import ADVICE
-from trio_mcast._plan.snapshot import (
-    Chain,
-    Link,
-    Route,
-    UdpSocket,
-)
 
 RECORDED = Path(__file__).parent / "recorded"
 GROUP = "233.252.0.1"

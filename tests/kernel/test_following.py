@@ -857,7 +857,7 @@ def test_a_lack_of_descriptors_while_an_interface_is_re_created_is_made_up_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even the interfaces can be listed then, so nothing is known of them."""
-    monkeypatch.setattr("trio_mcast._os.feed._POLL_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcast._machine.feed._POLL_SECONDS", 0.1)
     here, _there = network.pair()
 
     async def main() -> None:

@@ -21,8 +21,10 @@ from hypothesis import given, strategies as st
 if sys.platform != "linux":
     pytest.skip("netlink is Linux'", allow_module_level=True)
 
-from trio_mcast._os import netlink
-from trio_mcast._os.netlink import (
+from trio_mcast._interfaces.following import AddressSeen, LinkGone, LinkSeen
+from trio_mcast._machine import netlink
+from trio_mcast._machine.changes_netlink import _read_events
+from trio_mcast._machine.netlink import (
     Link,
     Message,
     find_outgoing_interface,
@@ -32,8 +34,6 @@ from trio_mcast._os.netlink import (
     read_link,
     read_messages,
 )
-from trio_mcast._os.watch_netlink import _read_events
-from trio_mcast._plan.following import AddressSeen, LinkGone, LinkSeen
 from trio_mcast._plan.options import pack_name
 
 # What Linux 6.18 announced when veth1 (index 7) and its peer veth2 (8) were made and switched on,

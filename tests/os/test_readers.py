@@ -18,9 +18,9 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from trio_mcast import Datagram, list_interfaces
-from trio_mcast._os import sources, this_machine
-from trio_mcast._os.read_recvmsg import Memory, RecvmsgSocket
-from trio_mcast._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
+from trio_mcast._machine import sources, this_machine
+from trio_mcast._machine.read_recvmsg import Memory, RecvmsgSocket
+from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
 from trio_mcast._plan.platforms import LINUX
 from trio_mcast._plan.socket_plan import SocketPlan
@@ -29,8 +29,8 @@ from trio_mcast.testing import make_interface
 if sys.platform != "linux":
     pytest.skip("recvmmsg is Linux'", allow_module_level=True)
 
-from trio_mcast._os import read_recvmmsg
-from trio_mcast._os.read_recvmmsg import BatchMemory, RecvmmsgSocket
+from trio_mcast._machine import read_recvmmsg
+from trio_mcast._machine.read_recvmmsg import BatchMemory, RecvmmsgSocket
 
 HOSTS = {4: "127.0.0.1", 6: "::1"}
 both_families = pytest.mark.parametrize("version", [4, 6])

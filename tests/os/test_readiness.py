@@ -16,10 +16,10 @@ import trio
 import trio.testing
 
 from trio_mcast import Datagram
-from trio_mcast._delivery import Delivery
-from trio_mcast._os.receiving import Origin, ReceivingSocket, SocketSet
-from trio_mcast._os.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
+from trio_mcast._machine.receiving import Origin, ReceivingSocket, SocketSet
+from trio_mcast._machine.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._receive.delivery import Delivery
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":

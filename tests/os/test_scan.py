@@ -15,8 +15,8 @@ import ifaddr
 import pytest
 
 from trio_mcast import default_interface, list_interfaces
-from trio_mcast._os import scan
-from trio_mcast._os.link_state import LinkState
+from trio_mcast._machine import listing as scan
+from trio_mcast._machine.link_state import LinkState
 
 ETH0 = LinkState(2, "eth0", True, False, True, 1500)
 WIFI = LinkState(7, "{0A1B}", False, False, False, 1400, True, "Wi-Fi")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from trio_mcast import Interface, SocketSetupError, list_interfaces
-from trio_mcast._os.sockets import (
+from trio_mcast._machine.sockets import (
     carry_out,
     current_platform,
     drain_error_queue,
@@ -25,8 +25,8 @@ from trio_mcast._os.sockets import (
 )
 from trio_mcast._plan.options import FALLBACK_ERRORS, SocketOption
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS
-from trio_mcast._plan.receiving import plan_receiver
-from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.receiver_plan import plan_receiver
+from trio_mcast._plan.sender_plan import plan_sender
 from trio_mcast._plan.socket_plan import SocketPlan
 
 GROUP4, GROUP6, SSM4 = "233.252.0.1", "ff15::4d43:1", "232.1.2.3"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from trio_mcast._os import this_machine, watch_route
-from trio_mcast._os.this_machine import ThisMachine
-from trio_mcast._os.watch_route import RouteSocketWatch, read_messages_untrusted
-from trio_mcast._plan.following import EventsLost, LinkSeen
+from trio_mcast._interfaces.following import EventsLost, LinkSeen
+from trio_mcast._machine import changes_route as watch_route, this_machine
+from trio_mcast._machine.changes_route import RouteSocketWatch, read_messages_untrusted
+from trio_mcast._machine.this_machine import ThisMachine
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 
@@ -50,7 +50,7 @@ def link_message(index: int, kind: int = 16) -> bytes:
 
 @on_linux
 def test_all_datagrams_that_are_there_are_read_in_order() -> None:
-    from trio_mcast._os.watch_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkWatch
 
     watch = with_socket(NetlinkWatch, link_message(1) + link_message(2), link_message(3))
     assert [event.index for event in watch.read()] == [1, 2, 3]
@@ -59,7 +59,7 @@ def test_all_datagrams_that_are_there_are_read_in_order() -> None:
 
 @on_linux
 def test_that_announcements_were_lost_is_an_event_and_reading_goes_on() -> None:
-    from trio_mcast._os.watch_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkWatch
 
     watch = with_socket(NetlinkWatch, link_message(1), errno.ENOBUFS, link_message(2))
     first, second, third = watch.read()
@@ -68,7 +68,7 @@ def test_that_announcements_were_lost_is_an_event_and_reading_goes_on() -> None:
 
 @on_linux
 def test_another_error_of_the_socket_is_raised() -> None:
-    from trio_mcast._os.watch_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkWatch
 
     with pytest.raises(OSError) as caught:
         with_socket(NetlinkWatch, errno.EBADF).read()
@@ -77,7 +77,7 @@ def test_another_error_of_the_socket_is_raised() -> None:
 
 @on_linux
 def test_messages_about_other_matters_are_passed_over() -> None:
-    from trio_mcast._os.watch_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkWatch
 
     of_a_bridge = struct.pack("=IHHIIBxHiII", 32, 16, 0, 0, 0, 7, 1, 9, 0, 0)
     of_a_route = struct.pack("=IHHII12x", 28, 24, 0, 0, 0)

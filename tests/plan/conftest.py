@@ -4,7 +4,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
 
 
 @pytest.fixture

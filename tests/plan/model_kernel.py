@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import TypeAlias
 
-from trio_mcast._plan.following import AddressSeen, Event, EventsLost, LinkGone, LinkSeen
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
+from trio_mcast._interfaces.following import AddressSeen, Event, EventsLost, LinkGone, LinkSeen
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from plan.platform_table import constants, option_names
 
-from trio_mcast._plan.filters import SourceFilter
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
+from trio_mcast._base.source_filter import SourceFilter
 from trio_mcast._plan.options import (
     SocketOption,
     pack_group_filter,
@@ -35,8 +35,8 @@ from trio_mcast._plan.packet_info import (
     read_ancillary_untrusted,
 )
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
-from trio_mcast._plan.receiving import plan_filter_change, plan_leave, plan_receiver
-from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.receiver_plan import plan_filter_change, plan_leave, plan_receiver
+from trio_mcast._plan.sender_plan import plan_sender
 from trio_mcast._plan.socket_plan import SocketPlan
 
 

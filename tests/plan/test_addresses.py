@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from trio_mcast._errors import AddressError
-from trio_mcast._plan.addresses import (
+from trio_mcast._addresses.classification import classify
+from trio_mcast._addresses.parsing import (
     Group,
     check_sendable,
     is_multicast,
@@ -28,7 +28,7 @@ from trio_mcast._plan.addresses import (
     parse_sources,
     sources_for,
 )
-from trio_mcast._plan.classification import classify
+from trio_mcast._base.errors import AddressError
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "data" / "multicast_registry.json").read_text(encoding="utf-8")

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given, strategies as st
 
-from trio_mcast._errors import AddressError
-from trio_mcast._plan import assignments
-from trio_mcast._plan.classification import Classification, Flags, classify
-from trio_mcast._plan.registry import (
+from trio_mcast._addresses import assignments
+from trio_mcast._addresses.classification import Classification, Flags, classify
+from trio_mcast._addresses.registry import (
     IPV4_BLOCKS,
     IPV6_KINDS,
     IPV6_SCOPES,
@@ -21,6 +20,7 @@ from trio_mcast._plan.registry import (
     USES,
     Block,
 )
+from trio_mcast._base.errors import AddressError
 
 REGISTRY: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "multicast_registry.json").read_text(encoding="utf-8")

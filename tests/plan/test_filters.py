@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trio_mcast._errors import MulticastError
-from trio_mcast._plan.filters import SourceFilter
+from trio_mcast._base.errors import MulticastError
+from trio_mcast._base.source_filter import SourceFilter
 
 SENDERS = [IPv4Address(f"192.0.2.{n}") for n in range(1, 6)]
 senders = st.sampled_from(SENDERS)

@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from plan.model_kernel import Link, ModelKernel
 
-from trio_mcast._plan.following import (
+from trio_mcast._base.interface import Interface
+from trio_mcast._interfaces.following import (
     Action,
     AddressSeen,
     Change,
@@ -27,8 +28,7 @@ from trio_mcast._plan.following import (
     decide,
     find_new,
 )
-from trio_mcast._plan.interfaces import Interface
-from trio_mcast._plan.selection import Selection
+from trio_mcast._interfaces.selection import Selection
 
 GROUP4 = ip_address("233.252.0.1")
 GROUP6 = ip_address("ff15::4d43:1")

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from trio_mcast._errors import AddressError
-from trio_mcast._plan.addresses import parse_group
-from trio_mcast._plan.classification import classify
-from trio_mcast._plan.groups import (
+from trio_mcast._addresses.classification import classify
+from trio_mcast._addresses.groups import (
     embedded_rp_groups,
     ethernet_address,
     ethernet_aliases,
@@ -26,6 +24,8 @@ from trio_mcast._plan.groups import (
     solicited_node_group,
     unicast_prefix_groups,
 )
+from trio_mcast._addresses.parsing import parse_group
+from trio_mcast._base.errors import AddressError
 
 DERIVATIONS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "data" / "multicast_registry.json").read_text(encoding="utf-8")

@@ -32,12 +32,12 @@ from plan.written_out import (
     v6,
 )
 
-from trio_mcast._errors import AddressError
-from trio_mcast._plan.addresses import IPAddress
-from trio_mcast._plan.filters import SourceFilter
+from trio_mcast._addresses.parsing import IPAddress
+from trio_mcast._base.errors import AddressError
+from trio_mcast._base.source_filter import SourceFilter
 from trio_mcast._plan.options import SocketOption, pack_group_filter
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
-from trio_mcast._plan.receiving import (
+from trio_mcast._plan.receiver_plan import (
     ReceiverPlanner,
     plan_filter_change,
     plan_leave,

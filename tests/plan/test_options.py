@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from trio_mcast._plan.addresses import IPAddress
+from trio_mcast._addresses.parsing import IPAddress
 from trio_mcast._plan.options import (
     FALLBACK_ERRORS,
     SocketOption,

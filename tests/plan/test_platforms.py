@@ -10,7 +10,7 @@ import pytest
 from plan.platform_table import constants, option_names
 
 from trio_mcast import lowlevel
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
 from trio_mcast._plan.platforms import (
     LINUX,
     LINUX_32BIT,
@@ -24,8 +24,8 @@ from trio_mcast._plan.platforms import (
     OptionName,
     Platform,
 )
-from trio_mcast._plan.receiving import plan_receiver
-from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.receiver_plan import plan_receiver
+from trio_mcast._plan.sender_plan import plan_sender
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "constants.json").read_text())
 

@@ -39,10 +39,10 @@ from plan.written_out import (
 )
 
 from trio_mcast import AddressError, NotSupportedError
-from trio_mcast._plan.addresses import parse_group
+from trio_mcast._addresses.parsing import parse_group
 from trio_mcast._plan.options import SocketOption
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
-from trio_mcast._plan.receiving import DEFAULT_RECEIVE_BUFFER, plan_receiver
+from trio_mcast._plan.receiver_plan import DEFAULT_RECEIVE_BUFFER, plan_receiver
 from trio_mcast._plan.socket_plan import SocketPlan
 
 # --- Receiving: the table ----------------------------------------------------------------------

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from trio_mcast._errors import InterfaceNotFoundError
-from trio_mcast._plan.interfaces import Interface
-from trio_mcast._plan.selection import (
+from trio_mcast._base.errors import InterfaceNotFoundError
+from trio_mcast._base.interface import Interface
+from trio_mcast._interfaces.selection import (
     ByAddress,
     ByIndex,
     ByName,

@@ -22,9 +22,9 @@ from plan.written_out import (
 )
 
 from trio_mcast import AddressError, SocketSetupError
-from trio_mcast._plan.addresses import parse_group
+from trio_mcast._addresses.parsing import parse_group
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
-from trio_mcast._plan.sending import plan_sender
+from trio_mcast._plan.sender_plan import plan_sender
 from trio_mcast._plan.socket_plan import SocketPlan
 
 # --- Sending: the table ------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_interface
 
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
 from trio_mcast._plan.options import SocketOption
 from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS
 

@@ -19,14 +19,14 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcast._os.winsock import (
+from trio_mcast._base.interface import Interface
+from trio_mcast._interfaces.following import Event, LinkGone, LinkSeen
+from trio_mcast._machine.winsock import (
     SIO_UDP_CONNRESET,
     SIO_UDP_NETRESET,
     WSABUF,
     WSAMSG,
 )
-from trio_mcast._plan.following import Event, LinkGone, LinkSeen
-from trio_mcast._plan.interfaces import Interface
 
 from .systems import System
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trio_mcast._os.current import machine_in_force
-from trio_mcast._os.machine import Machine
-from trio_mcast._os.read_recvmsg import Memory, RecvmsgSocket
-from trio_mcast._os.read_wsarecvmsg import WinsockMemory, WinsockSocket
-from trio_mcast._os.receiving import Origin, ReceivingSocket, ReceivingSockets
-from trio_mcast._os.sending import SystemSendingSocket
-from trio_mcast._os.sockets import carry_out
-from trio_mcast._os.winsock import Winsock, WSARecvMsg
-from trio_mcast._plan.interfaces import Interface
+from trio_mcast._base.interface import Interface
+from trio_mcast._machine.current import machine_in_force
+from trio_mcast._machine.machine import Machine
+from trio_mcast._machine.read_recvmsg import Memory, RecvmsgSocket
+from trio_mcast._machine.read_wsarecvmsg import WinsockMemory, WinsockSocket
+from trio_mcast._machine.receiving import Origin, ReceivingSocket, ReceivingSockets
+from trio_mcast._machine.sending import SystemSendingSocket
+from trio_mcast._machine.sockets import carry_out
+from trio_mcast._machine.winsock import Winsock, WSARecvMsg
 from trio_mcast._plan.socket_plan import SocketPlan
 
 from .model_kernel import Kernel, ModelWatch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 
-from trio_mcast._os.watch_route import read_messages_untrusted
-from trio_mcast._plan.following import LinkSeen
+from trio_mcast._interfaces.following import LinkSeen
+from trio_mcast._machine.changes_route import read_messages_untrusted
 
 RTM_VERSION = 5
 RTM_NEWADDR, RTM_DELADDR, RTM_IFINFO, RTM_NEWMADDR = 0xC, 0xD, 0xE, 0xF

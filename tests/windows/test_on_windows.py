@@ -20,12 +20,12 @@ import trio
 import trio.testing
 
 import trio_mcast
-from trio_mcast._follow import InterfaceFeed
-from trio_mcast._os import winsock
-from trio_mcast._os.read_wsarecvmsg import WinsockMemory, WinsockReader
+from trio_mcast._machine import winsock
+from trio_mcast._machine.interface_changes import InterfaceFeed
+from trio_mcast._machine.read_wsarecvmsg import WinsockMemory, WinsockReader
+from trio_mcast._machine.sockets import open_planned_socket
 from trio_mcast._os.readers import reader_for_this_thread
 from trio_mcast._os.reading import Origin
-from trio_mcast._os.sockets import open_planned_socket
 from trio_mcast.lowlevel import WINDOWS, current_platform, plan_receiver
 
 LOOPBACK = "127.0.0.1"

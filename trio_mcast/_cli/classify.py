@@ -11,7 +11,7 @@ from rich.table import Table
 
 import trio_mcast
 from trio_mcast import Classification
-from trio_mcast._plan.registry import IPV6_SCOPES, PROBLEMS, USES, Block, enclosing_blocks
+from trio_mcast._addresses.registry import IPV6_SCOPES, PROBLEMS, USES, Block, enclosing_blocks
 
 from .output import to_json, write, write_table
 

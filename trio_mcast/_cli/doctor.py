@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 import trio_mcast
 from trio_mcast import Finding
+from trio_mcast._addresses.parsing import parse_group_spec
 from trio_mcast._doctor.diagnosis import parse_question
-from trio_mcast._plan.addresses import parse_group_spec
 
 from .errors import UsageError
 from .options import InterfacesOption, QuietOption

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio_mcast
-from trio_mcast._plan.addresses import Group, parse_group_spec
+from trio_mcast._addresses.parsing import Group, parse_group_spec
 
 from .errors import UsageError
 

@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trio_mcast import NotSupportedError
+from trio_mcast._base.snapshot import Snapshot
 from trio_mcast._doctor.changes import Change, MembershipWatch
-from trio_mcast._os.current import current_machine
-from trio_mcast._plan.snapshot import Snapshot
+from trio_mcast._machine.current import current_machine
 
 from .interruption import run_until_interrupted
 from .output import tell, to_json, write, write_table

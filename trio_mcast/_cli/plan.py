@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trio_mcast import Interface, default_interface, list_interfaces
-from trio_mcast._plan.addresses import Group, parse_group_spec
-from trio_mcast._plan.selection import Selection
+from trio_mcast._addresses.parsing import Group, parse_group_spec
+from trio_mcast._interfaces.selection import Selection
 from trio_mcast.lowlevel import (
     Platform,
     SocketOption,

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 import trio_mcast
 from trio_mcast import MulticastSender, SendError, default_interface
-from trio_mcast._plan.addresses import parse_group_spec
+from trio_mcast._addresses.parsing import parse_group_spec
 
 from .byte_input import ByteInput
 from .errors import UsageError, check_positive

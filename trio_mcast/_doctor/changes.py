@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 import trio
 
-from .._os.current import current_machine
+from .._machine.current import current_machine
 
 _POLL_SECONDS: Final = 0.5
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from .._os.current import current_machine
-from .._plan.addresses import (
+from .._addresses.parsing import (
     ipv6_scope,
     is_multicast,
     parse_address,
@@ -14,7 +13,8 @@ from .._plan.addresses import (
     parse_port,
     parse_sources,
 )
-from .._plan.selection import ByName, Selection
+from .._interfaces.selection import ByName, Selection
+from .._machine.current import current_machine
 from .evidence import Case, Question
 from .watch import watch as watch_groups
 

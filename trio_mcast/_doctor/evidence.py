@@ -13,7 +13,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from .._plan.snapshot import Route, Snapshot, UdpSocket
+from .._base.snapshot import Route, Snapshot, UdpSocket
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
-from .._plan.addresses import is_multicast, is_ssm
-from .._plan.classification import classify
-from .._plan.registry import PROBLEMS, USES
-from .._plan.remedies import ADVICE
-from .._plan.snapshot import Link, Route, UdpSocket
+from .._addresses.classification import classify
+from .._addresses.parsing import is_multicast, is_ssm
+from .._addresses.registry import PROBLEMS, USES
+from .._base.remedies import ADVICE
+from .._base.snapshot import Link, Route, UdpSocket
 from .evidence import Case, Observation, Stream
 from .finding import Finding, Severity
 from .losses import count_losses

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import trio
 
-from .._plan.selection import InterfaceSelector
+from .._interfaces.selection import InterfaceSelector
 from .finding import Finding
 
 _Address: TypeAlias = "str | IPv4Address | IPv6Address"

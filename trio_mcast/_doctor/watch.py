@@ -10,16 +10,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import trio
 
-from .._errors import SocketSetupError
-from .._os.machine import Machine
-from .._os.receiving import ReceivingSocket, ReceivingSockets
-from .._plan.addresses import ipv6_scope, is_ssm
-from .._plan.classification import classify
-from .._plan.datagram import Datagram
-from .._plan.filters import SourceFilter
-from .._plan.interfaces import Interface
-from .._plan.receiving import ReceiverPlanner
-from .._plan.snapshot import Route, Snapshot, UdpSocket
+from .._addresses.classification import classify
+from .._addresses.parsing import ipv6_scope, is_ssm
+from .._base.datagram import Datagram
+from .._base.errors import SocketSetupError
+from .._base.interface import Interface
+from .._base.snapshot import Route, Snapshot, UdpSocket
+from .._base.source_filter import SourceFilter
+from .._machine.machine import Machine
+from .._machine.receiving import ReceivingSocket, ReceivingSockets
+from .._plan.receiver_plan import ReceiverPlanner
 from .evidence import Attempt, LocalRoute, Observation, Query, Question, Stream
 
 _StreamKey = tuple[str, int, str, int, "int | None"]

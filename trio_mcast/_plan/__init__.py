@@ -1,1 +1,1 @@
-"""What to ask of the operating system: pure values and functions, the same on every machine."""
+"""What to ask of an operating system for a socket, as values, and what each system can do. Pure."""

@@ -15,9 +15,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from .addresses import IPAddress
-from .filters import FilterMode
-from .interfaces import IPVersion
+from .._addresses.parsing import IPAddress
+from .._base.interface import IPVersion
+from .._base.source_filter import FilterMode
 from .platforms import OptionName, Platform
 
 _STORAGE_SIZE: Final = 128  # struct sockaddr_storage, on every system

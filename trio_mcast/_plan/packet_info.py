@@ -13,8 +13,8 @@ from itertools import repeat
 from struct import Struct
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from .._errors import NotSupportedError
-from .interfaces import IPVersion
+from .._base.errors import NotSupportedError
+from .._base.interface import IPVersion
 from .options import SocketOption, int_option
 from .platforms import AncillaryFormat, OptionName, Platform
 

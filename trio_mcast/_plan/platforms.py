@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from .filters import FilterMode
-from .interfaces import IPVersion
+from .._base.interface import IPVersion
+from .._base.source_filter import FilterMode
 
 InterfaceForm: TypeAlias = Literal["ip_mreqn", "index as address", "index"]
 """How an interface is written into ``*_MULTICAST_IF``.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .addresses import IPAddress, ipv6_scope
-from .datagram import SocketAddress
-from .filters import SourceFilter
-from .interfaces import Interface
+from .._addresses.parsing import IPAddress, ipv6_scope
+from .._base.datagram import SocketAddress
+from .._base.interface import Interface
+from .._base.source_filter import SourceFilter
 from .options import SocketOption, int_option
 from .packet_info import PacketInfoName
 from .platforms import Family, OptionName, Platform

@@ -13,18 +13,18 @@ from typing import Final, NamedTuple
 
 import trio
 
-from .._errors import SocketSetupError
-from .._os.machine import Machine
-from .._os.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, ReceivingSockets
-from .._os.sending import Payload, SendingSocket
-from .._plan.datagram import Datagram, SocketAddress
-from .._plan.filters import SourceFilter
-from .._plan.following import Event, LinkSeen, compare_listings
-from .._plan.interfaces import Interface, IPVersion
+from .._base.datagram import Datagram, SocketAddress
+from .._base.errors import SocketSetupError
+from .._base.interface import Interface, IPVersion
+from .._base.source_filter import SourceFilter
+from .._interfaces.following import Event, LinkSeen, compare_listings
+from .._interfaces.selection import Selection
+from .._machine.machine import Machine
+from .._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, ReceivingSockets
+from .._machine.sending import Payload, SendingSocket
 from .._plan.options import SocketOption
 from .._plan.platforms import LINUX
-from .._plan.receiving import DEFAULT_RECEIVE_BUFFER
-from .._plan.selection import Selection
+from .._plan.receiver_plan import DEFAULT_RECEIVE_BUFFER
 from .._plan.socket_plan import SocketPlan
 from .values import FIRST_PORT, write_address
 

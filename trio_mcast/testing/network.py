@@ -11,20 +11,20 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack
 
 import trio
 
-from .._delivery import Overflow
-from .._os.current import machine_in_force
-from .._os.machine import Changes, Machine
-from .._os.receiving import ReceivingSockets
-from .._os.sending import Payload, SendingSocket
-from .._outgoing import OutgoingInterfaces
-from .._plan.addresses import GroupLike, SourceLike, parse_group
-from .._plan.datagram import Datagram, SocketAddress
-from .._plan.interfaces import Interface, IPVersion
+from .._addresses.parsing import GroupLike, SourceLike, parse_group
+from .._base.datagram import Datagram, SocketAddress
+from .._base.interface import Interface, IPVersion
+from .._interfaces.selection import InterfaceSelector, InterfacesLike, Selection
+from .._machine.current import machine_in_force
+from .._machine.machine import Changes, Machine
+from .._machine.receiving import ReceivingSockets
+from .._machine.sending import Payload, SendingSocket
 from .._plan.packet_info import PacketInfoName
-from .._plan.selection import InterfaceSelector, InterfacesLike, Selection
 from .._plan.socket_plan import SocketPlan
-from .._receiver import MulticastReceiver, open_receiver
-from .._sender import MulticastSender, open_sender
+from .._receive.delivery import Overflow
+from .._receive.receiver import MulticastReceiver, open_receiver
+from .._send.outgoing import OutgoingInterfaces
+from .._send.sender import MulticastSender, open_sender
 from .machine import Fault, Journal, MemoryMachine, MemorySendingSocket, PacketInfo, SentDatagram
 from .values import complete_source, make_interface
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Final
 
-from .._plan.addresses import GroupLike, SourceLike, parse_group, parse_port
-from .._plan.datagram import Datagram, SocketAddress
-from .._plan.interfaces import Interface
+from .._addresses.parsing import GroupLike, SourceLike, parse_group, parse_port
+from .._base.datagram import Datagram, SocketAddress
+from .._base.interface import Interface
 
 FIRST_PORT: Final = 40000
 

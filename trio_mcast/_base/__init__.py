@@ -1,0 +1,1 @@
+"""Values and small means that every room may use: interfaces, datagrams, statuses, errors."""

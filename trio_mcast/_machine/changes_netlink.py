@@ -1,0 +1,116 @@
+"""Announcements of changes on Linux: rtnetlink multicast groups, for any user, in any namespace."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .._interfaces.following import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
+from . import netlink
+
+assert not TYPE_CHECKING or sys.platform == "linux"
+
+# Bits of sockaddr_nl.nl_groups: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+_GROUPS: Final = 0x1 | 0x10 | 0x100
+
+_SOL_NETLINK: Final = 270  # linux/socket.h
+_NETLINK_ADD_MEMBERSHIP: Final = 1  # linux/netlink.h
+_RTNLGRP_IPV4_MCADDR: Final = 37  # linux/rtnetlink.h
+_RTNLGRP_IPV6_MCADDR: Final = 38
+
+# RFC 8200 s5. Below it Linux takes IPv6 off an interface with all its memberships, but what it
+# announces of the MTU is from just before that.
+_LEAST_IPV6_MTU: Final = 1280
+
+# Enough for the announcements of some hundred interfaces that change at once.
+_RECEIVE_BUFFER: Final = 1 << 20
+
+
+class NetlinkWatch:
+    """A socket that is readable when something was announced."""
+
+    is_complete = True
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        try:
+            self.socket.setblocking(False)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            self.socket.bind((0, _GROUPS))
+            _listen_to_groups(self.socket)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def look(self) -> list[Event]:
+        """How every interface is now, as if it were announced."""
+        return [_link_seen(link) for link in netlink.list_links()]
+
+    async def wait(self) -> None:
+        """Return when something was announced."""
+        await trio.lowlevel.wait_readable(self.socket)
+
+    def read(self) -> list[Event]:
+        """What was announced since the last call, in order."""
+        events: list[Event] = []
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except BlockingIOError:
+                return events
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                events.append(EventsLost())
+            else:
+                # Every join is announced too, and those of this program would be the most.
+                if not netlink.is_one(data, netlink.RTM_NEWMULTICAST):
+                    events += _read_events(data)
+
+    def interrupt(self) -> None:
+        """Before closing: whoever waits gets a ClosedResourceError."""
+        trio.lowlevel.notify_closing(self.socket)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _listen_to_groups(sock: socket.socket) -> None:
+    """Since Linux 6.15 ends of memberships are announced, too. Before, they go unnoticed."""
+    for group in (_RTNLGRP_IPV4_MCADDR, _RTNLGRP_IPV6_MCADDR):
+        try:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except OSError:
+            pass
+
+
+def _read_events(data: bytes) -> Iterator[Event]:
+    for kind, body in netlink.read_messages(data):
+        if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
+            link = netlink.read_link(body)
+            if link is not None:
+                yield LinkGone(link.index) if kind == netlink.RTM_DELLINK else _link_seen(link)
+        elif kind == netlink.RTM_DELMULTICAST:
+            ended = netlink.read_multicast(body)
+            if ended is not None:
+                yield GroupEnded(*ended)
+        elif kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR):
+            address = netlink.read_address(body)
+            if address is not None:
+                yield AddressSeen(address.interface_index, address.version)
+
+
+def _link_seen(link: netlink.Link) -> LinkSeen:
+    lost_ipv6 = link.ipv6 == "absent" or link.mtu < _LEAST_IPV6_MTU
+    return LinkSeen(
+        link.index,
+        link.has_carrier,
+        link.carrier_changes,
+        lost_ipv6,
+        link.hardware_address or link.name,
+    )

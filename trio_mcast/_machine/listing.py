@@ -1,0 +1,107 @@
+"""The interfaces of this host: addresses from ifaddr, the rest from each system's own mechanism."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Final
+
+from .._base.interface import Interface, IPVersion
+from .link_state import LinkState
+
+# A look-up of the route to these sends nothing. They are public addresses (of well-known name
+# servers), so that only a default route, or halves of one, leads there.
+_FAR_AWAY: Final[dict[int, IPv4Address | IPv6Address]] = {
+    4: IPv4Address("9.9.9.9"),
+    6: IPv6Address("2620:fe::fe"),
+}
+
+
+def list_interfaces() -> tuple[Interface, ...]:
+    """Of the calling thread's network namespace."""
+    addresses = _scan_addresses()
+    return tuple(
+        Interface(
+            name=link.name,
+            index=link.index,
+            friendly_name=link.friendly_name or link.name,
+            addresses=tuple(addresses.get(link.index, ())),
+            is_up=link.is_up,
+            is_loopback=link.is_loopback,
+            supports_multicast=link.supports_multicast,
+            mtu=link.mtu,
+            has_ipv6=link.has_ipv6,
+        )
+        for link in sorted(_scan_links(), key=lambda link: link.index)
+    )
+
+
+def find_default_interface(version: IPVersion) -> Interface | None:
+    """The interface that a default route leads to. Nothing is sent to find out."""
+    listing = list_interfaces()
+    index = _find_outgoing_interface(_FAR_AWAY[version], listing)
+    return next((interface for interface in listing if interface.index == index), None)
+
+
+def _scan_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
+    import ifaddr  # late: its import costs more than that of the rest of this package
+
+    addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
+    # Linux lists an alias label ("eth0:1") as an adapter of its own, with the index of its device.
+    for adapter in ifaddr.get_adapters():
+        if adapter.index is None:  # it went between two looks
+            continue
+        for ip in adapter.ips:
+            address = ip.ip if isinstance(ip.ip, str) else ip.ip[0].partition("%")[0]
+            kind = IPv4Interface if ip.is_IPv4 else IPv6Interface
+            addresses.setdefault(adapter.index, []).append(kind(f"{address}/{ip.network_prefix}"))
+    return addresses
+
+
+if sys.platform == "linux":
+    from . import netlink
+
+    IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x1000  # linux/if.h
+
+    def _scan_links() -> list[LinkState]:
+        return [
+            LinkState(
+                link.index,
+                link.name,
+                bool(link.flags & IFF_UP),
+                bool(link.flags & IFF_LOOPBACK),
+                bool(link.flags & IFF_MULTICAST),
+                link.mtu,
+                link.ipv6 == "on",
+            )
+            for link in netlink.list_links()
+        ]
+
+    def _find_outgoing_interface(
+        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
+    ) -> int | None:
+        return netlink.find_outgoing_interface(destination)
+
+else:
+    import socket
+
+    if sys.platform == "win32":
+        from .listing_windows import scan_links as _scan_links
+    else:
+        from .listing_bsd import scan_links as _scan_links
+
+    def _find_outgoing_interface(
+        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
+    ) -> int | None:
+        """Connect a socket, which sends nothing, and see which address it got."""
+        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.connect((str(destination), 9))
+            except OSError:
+                return None
+            own = sock.getsockname()[0]
+        for interface in listing:
+            if any(str(address.ip) == own for address in interface.addresses):
+                return interface.index
+        return None

@@ -1,0 +1,387 @@
+"""Rtnetlink, the way in which Linux tells about interfaces and routes (rtnetlink(7)).
+
+Unlike ``/sys/class/net`` it belongs to the network namespace of the thread that made the socket,
+and any user may ask. Numbers are from ``linux/rtnetlink.h``, ``linux/if_link.h`` and
+``linux/netlink.h``; all fields are in host byte order.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from .._base.snapshot import Bridge, Chain
+
+assert not TYPE_CHECKING or sys.platform == "linux"
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
+RTM_NEWROUTE: Final = 24
+RTM_GETROUTE: Final = 26
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_DUMP: Final = 0x300
+
+IFLA_ADDRESS: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_QDISC: Final = 6
+IFLA_MASTER: Final = 10
+IFLA_LINKINFO: Final = 18
+IFLA_AF_SPEC: Final = 26
+IFLA_EXT_MASK: Final = 29
+IFLA_CARRIER_CHANGES: Final = 35
+IFLA_INET6_CONF: Final = 2
+IFLA_INFO_KIND: Final = 1
+IFLA_INFO_DATA: Final = 2
+IFLA_INFO_SLAVE_KIND: Final = 4
+IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BR_MCAST_SNOOPING: Final = 23
+IFLA_BR_MCAST_QUERIER: Final = 25
+IFLA_BR_MCAST_QUERIER_STATE: Final = 47
+IFLA_BRPORT_MCAST_FLOOD: Final = 27
+BRIDGE_QUERIER_IP_ADDRESS: Final = 1  # linux/if_bridge.h
+BRIDGE_QUERIER_IPV6_ADDRESS: Final = 5
+RTEXT_FILTER_SKIP_STATS: Final = 8
+DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
+
+IFF_LOWER_UP: Final = 0x10000  # linux/if.h
+
+RTM_NEWMULTICAST: Final = 56
+RTM_DELMULTICAST: Final = 57
+IFA_MULTICAST: Final = 7  # linux/if_addr.h
+
+RTA_DST: Final = 1
+RTA_SRC: Final = 2
+RTA_IIF: Final = 3
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTA_VIA: Final = 18
+RTN_LOCAL: Final = 2
+
+# linux/netfilter/nfnetlink.h, nf_tables.h; their numbers are in network order
+NFT_GETCHAIN: Final = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
+NFTA_CHAIN_TABLE: Final = 1
+NFTA_CHAIN_NAME: Final = 3
+NFTA_CHAIN_HOOK: Final = 4
+NFTA_CHAIN_POLICY: Final = 5
+NFTA_HOOK_HOOKNUM: Final = 1
+
+NLA_TYPE_MASK: Final = 0x3FFF  # the two top bits are flags (nested, network order)
+
+# nlmsghdr: length, type, flags, sequence number, port
+_HEADER: Final = struct.Struct("=IHHII")
+# ifinfomsg: family, padding, device type, index, flags, change mask
+_LINK: Final = struct.Struct("=BxHiII")
+# ifaddrmsg: family, prefix length, flags, scope, index
+_ADDRESS: Final = struct.Struct("=B3xI")
+# rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+_ROUTE: Final = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+
+
+class Message(NamedTuple):
+    type: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Link:
+    """What RTM_NEWLINK and RTM_DELLINK tell of an interface."""
+
+    index: int
+    name: str
+    flags: int
+    mtu: int
+    has_carrier: bool
+    carrier_changes: int | None
+    ipv6: Literal["on", "disabled", "absent"]
+    queueing: str
+    hardware_address: bytes
+
+
+@dataclass(frozen=True)
+class LinkDetails:
+    """What RTM_NEWLINK tells of what an interface is for others.
+
+    Attributes:
+      kind: of a virtual one: ``veth``, ``bridge``...; otherwise empty
+      master: the index of the bridge or bond that it belongs to
+      floods_unknown: of a bridge port: groups that nobody has joined are sent out by it
+      bridge: of a bridge; the kernel tells who asks for memberships since 5.16
+    """
+
+    kind: str
+    master: int | None
+    floods_unknown: bool | None
+    bridge: Bridge | None
+
+
+class RouteAnswer(NamedTuple):
+    """A route: its type (``RTN_LOCAL``...), and where it leads."""
+
+    type: int
+    outgoing: int | None
+    gateway: IPv4Address | IPv6Address | None
+
+
+class AddressMessage(NamedTuple):
+    """What RTM_NEWADDR and RTM_DELADDR tell, as far as it is read here."""
+
+    version: Literal[4, 6]
+    interface_index: int
+
+
+def is_one(data: bytes, kind: int) -> bool:
+    """Whether a netlink datagram is a single message of this kind."""
+    return len(data) >= _HEADER.size and _HEADER.unpack_from(data)[:2] == (len(data), kind)
+
+
+def read_messages(data: bytes) -> Iterator[Message]:
+    """Take a netlink datagram apart."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield Message(kind, data[offset + _HEADER.size : offset + length])
+        offset += _aligned(length)
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """Take a run of attributes apart: number to payload, the last of a number winning."""
+    found = {}
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & NLA_TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += _aligned(length)
+    return found
+
+
+def read_link(body: bytes) -> Link | None:
+    """Read the body of a RTM_NEWLINK or RTM_DELLINK message.
+
+    None if it is about another matter than the interface itself: a port of a bridge, say.
+    """
+    family, _type, index, flags, _change = _LINK.unpack_from(body)
+    if family != socket.AF_UNSPEC:
+        return None
+    attributes = read_attributes(body[_LINK.size :])
+    changes = attributes.get(IFLA_CARRIER_CHANGES)
+    return Link(
+        index,
+        attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+        flags,
+        int.from_bytes(attributes.get(IFLA_MTU, b""), sys.byteorder),
+        bool(flags & IFF_LOWER_UP),
+        int.from_bytes(changes, sys.byteorder) if changes else None,
+        _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
+        attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+        attributes.get(IFLA_ADDRESS, b""),
+    )
+
+
+def _read_ipv6_state(af_spec: bytes) -> Literal["on", "disabled", "absent"]:
+    """Absent, with all memberships, is IPv6's state for an interface with an MTU below 1280."""
+    inet6 = read_attributes(af_spec).get(socket.AF_INET6)
+    if inet6 is None:
+        return "absent"
+    settings = read_attributes(inet6).get(IFLA_INET6_CONF, b"")
+    disabled = settings[4 * DEVCONF_DISABLE_IPV6 :][:4]
+    return "disabled" if any(disabled) else "on"
+
+
+def read_address(body: bytes) -> AddressMessage | None:
+    """Read the body of a RTM_NEWADDR or RTM_DELADDR message; None for other families than IP."""
+    family, index = _ADDRESS.unpack_from(body)
+    if family == socket.AF_INET:
+        return AddressMessage(4, index)
+    return AddressMessage(6, index) if family == socket.AF_INET6 else None
+
+
+def read_multicast(body: bytes) -> tuple[int, bytes] | None:
+    """Read the body of a RTM_DELMULTICAST message: interface index and packed group."""
+    _family, index = _ADDRESS.unpack_from(body)
+    group = read_attributes(body[_ADDRESS.size :]).get(IFA_MULTICAST)
+    return None if group is None else (index, group)
+
+
+def list_links() -> list[Link]:
+    """Every interface of this thread's network namespace."""
+    filter_ = struct.pack("=HHI", 8, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + filter_
+    links = (
+        read_link(message.body)
+        for message in _ask(RTM_GETLINK, NLM_F_DUMP, request)
+        if message.type == RTM_NEWLINK
+    )
+    return [link for link in links if link is not None]
+
+
+def list_link_details() -> dict[int, LinkDetails]:
+    """Every interface of this thread's network namespace, by its index."""
+    found = {}
+    for message in _ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        _family, _type, index, _flags, _change = _LINK.unpack_from(message.body)
+        found[index] = _read_details(read_attributes(message.body[_LINK.size :]))
+    return found
+
+
+def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
+    info = read_attributes(attributes.get(IFLA_LINKINFO, b""))
+    kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    bridge = read_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
+    port = read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
+    if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
+        port = {}
+    return LinkDetails(
+        kind,
+        _number(attributes.get(IFLA_MASTER)),
+        _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
+        _read_bridge(bridge),
+    )
+
+
+def _read_bridge(bridge: dict[int, bytes]) -> Bridge | None:
+    if IFLA_BR_MCAST_SNOOPING not in bridge:
+        return None
+    querier = read_attributes(bridge.get(IFLA_BR_MCAST_QUERIER_STATE, b""))
+    addresses: list[IPv4Address | IPv6Address] = []
+    if BRIDGE_QUERIER_IP_ADDRESS in querier:
+        addresses.append(IPv4Address(querier[BRIDGE_QUERIER_IP_ADDRESS]))
+    if BRIDGE_QUERIER_IPV6_ADDRESS in querier:
+        addresses.append(IPv6Address(querier[BRIDGE_QUERIER_IPV6_ADDRESS]))
+    return Bridge(
+        any(bridge[IFLA_BR_MCAST_SNOOPING]),
+        any(bridge.get(IFLA_BR_MCAST_QUERIER, b"")),
+        tuple(map(str, addresses)),
+    )
+
+
+def _number(value: bytes | None) -> int | None:
+    return int.from_bytes(value, sys.byteorder) if value else None
+
+
+def _flag(value: bytes | None) -> bool | None:
+    return None if value is None else any(value)
+
+
+def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> int | None:
+    """The index of the interface that a datagram to the destination would leave by, if any."""
+    try:
+        return find_route(destination).outgoing
+    except OSError:  # ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL: all kinds of "no route"
+        return None
+
+
+def find_route(
+    destination: IPv4Address | IPv6Address,
+    *,
+    source: IPv4Address | IPv6Address | None = None,
+    incoming: int | None = None,
+    outgoing: int | None = None,
+) -> RouteAnswer:
+    """What the kernel would do with a datagram; nothing is sent.
+
+    Args:
+      destination: where to
+      source: where from
+      incoming: the index of the interface that it would come in by, instead of being sent here
+      outgoing: the index of the interface that the sender names
+
+    Raises:
+      OSError: it would be dropped. For a group that came in by an interface that is EINVAL,
+        whether reverse path filtering, a source of this host or a group not joined is the reason.
+        For IPv6 and `incoming` it says nothing: EMSGSIZE, whatever would become of it
+    """
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    bits = destination.max_prefixlen
+    request = _ROUTE.pack(family, bits, bits if source is not None else 0, 0, 0, 0, 0, 0, 0)
+    request += _attribute(RTA_DST, destination.packed)
+    if source is not None:
+        request += _attribute(RTA_SRC, source.packed)
+    if incoming is not None:
+        request += _attribute(RTA_IIF, incoming.to_bytes(4, sys.byteorder))
+    if outgoing is not None:
+        request += _attribute(RTA_OIF, outgoing.to_bytes(4, sys.byteorder))
+    answer = next(_ask(RTM_GETROUTE, 0, request))
+    route_type = _ROUTE.unpack_from(answer.body)[7]
+    attributes = read_attributes(answer.body[_ROUTE.size :])
+    return RouteAnswer(route_type, _number(attributes.get(RTA_OIF)), _read_gateway(attributes))
+
+
+def _read_gateway(attributes: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
+    packed = attributes.get(RTA_GATEWAY) or attributes.get(RTA_VIA, b"")[2:]
+    if not packed:
+        return None
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def list_firewall_chains() -> tuple[Chain, ...]:
+    """The chains of nftables that see packets by themselves, iptables-nft's among them.
+
+    Raises:
+      OSError: it needs CAP_NET_ADMIN, or the kernel has no nftables
+    """
+    families = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
+    hooks = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
+    found = []
+    for message in _ask(NFT_GETCHAIN, NLM_F_DUMP, bytes(4), protocol=_NETLINK_NETFILTER):
+        attributes = read_attributes(message.body[4:])  # behind nfgenmsg
+        hook = read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
+        number = int.from_bytes(hook.get(NFTA_HOOK_HOOKNUM, b"\xff"), "big")
+        family = families.get(message.body[0])
+        if family is None or number >= len(hooks):
+            continue
+        found.append(
+            Chain(
+                family,
+                attributes.get(NFTA_CHAIN_TABLE, b"").rstrip(b"\0").decode(),
+                attributes.get(NFTA_CHAIN_NAME, b"").rstrip(b"\0").decode(),
+                "ingress" if family == "netdev" and number == 0 else hooks[number],
+                "accept" if any(attributes.get(NFTA_CHAIN_POLICY, b"\1")) else "drop",
+            )
+        )
+    return tuple(found)
+
+
+_NETLINK_NETFILTER: Final = 12  # linux/netlink.h
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+
+
+def _ask(
+    kind: int, flags: int, request: bytes, protocol: int = socket.NETLINK_ROUTE
+) -> Iterator[Message]:
+    """Send a request to the kernel and yield its answers. It answers at once: nothing blocks."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
+        length = _HEADER.size + len(request)
+        sock.send(_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 0, 0) + request)
+        while True:
+            for message in read_messages(sock.recv(1 << 16)):
+                if message.type == NLMSG_DONE:
+                    return
+                if message.type == NLMSG_ERROR:
+                    error = -int.from_bytes(message.body[:4], sys.byteorder, signed=True)
+                    raise OSError(error, os.strerror(error))
+                yield message
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

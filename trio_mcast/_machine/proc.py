@@ -1,0 +1,200 @@
+"""What Linux tells in /proc, to any user unless said otherwise (proc_net(5)).
+
+``/proc/net`` is the network namespace of the process' first thread; the one of the calling thread
+is ``/proc/thread-self/net``. The tables of ``/proc/sys/net`` are always the calling thread's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+from .._base.snapshot import FilteredSource, Holder, Joined, UdpSocket
+
+assert not TYPE_CHECKING or sys.platform == "linux"
+
+_NET: Final = "/proc/thread-self/net"
+
+
+def read_counters() -> dict[str, int]:
+    """The counters of IP and UDP: ``Udp.IgnoredMulti``, ``Ip6InReceives``.
+
+    Those of IPv6 also for each interface: ``Ip6InReceives%eth0``.
+    """
+    found = {}
+    for table in ("snmp", "netstat"):
+        lines = _lines(table)
+        for names, values in zip(lines[::2], lines[1::2], strict=False):
+            group, _, words = names.partition(":")
+            for name, value in zip(words.split(), values.split()[1:], strict=False):
+                found[f"{group}.{name}"] = int(value)
+    for line in _lines("snmp6"):
+        name, value = line.split()
+        found[name] = int(value)
+    for interface in _list(f"{_NET}/dev_snmp6"):
+        for line in _lines(f"dev_snmp6/{interface}"):
+            name, value = line.split()
+            found[f"{name}%{interface}"] = int(value)
+    return found
+
+
+def read_groups() -> tuple[Joined, ...]:
+    """Every group that is joined on this host, on which interface, by how many sockets."""
+    found = []
+    interface = 0
+    for line in _lines("igmp")[1:]:
+        words = line.split()
+        if not line.startswith("\t"):
+            interface = int(words[0])
+        else:
+            found.append(Joined(_ipv4(words[0]), interface, int(words[1])))
+    for line in _lines("igmp6"):
+        words = line.split()
+        found.append(Joined(_ipv6(words[2]), int(words[0]), int(words[3])))
+    return tuple(found)
+
+
+def read_igmp_versions() -> dict[int, int]:
+    """The version of IGMP that is spoken on each interface, for the sake of its querier."""
+    found = {}
+    for line in _lines("igmp")[1:]:
+        if not line.startswith("\t") and (match := re.match(r"(\d+).*V(\d)\s*$", line)):
+            found[int(match[1])] = int(match[2])
+    return found
+
+
+def read_source_filters() -> tuple[FilteredSource, ...]:
+    """The sources that memberships of this host include or exclude."""
+    found = []
+    for line in _lines("mcfilter")[1:]:
+        # The name of a device may run into what is before or behind it: the five last are sure.
+        *head, group, source, included, excluded = line.split()
+        found.append(
+            FilteredSource(
+                str(IPv4Address(int(group, 16))),
+                int(head[0]),
+                str(IPv4Address(int(source, 16))),
+                int(included),
+                int(excluded),
+            )
+        )
+    for line in _lines("mcfilter6")[1:]:
+        *head, group, source, included, excluded = line.split()
+        found.append(
+            FilteredSource(_ipv6(group), int(head[0]), _ipv6(source), int(included), int(excluded))
+        )
+    return tuple(found)
+
+
+def read_udp_sockets() -> tuple[UdpSocket, ...]:
+    """Every UDP socket of this host that is bound, without the programs that have it."""
+    found = []
+    for version, table in ((4, "udp"), (6, "udp6")):
+        for line in _lines(table)[1:]:
+            words = line.split()
+            address, _, port = words[1].partition(":")
+            found.append(
+                UdpSocket(
+                    version,
+                    _ipv4(address) if version == 4 else _ipv6_in_words(address),
+                    int(port, 16),
+                    int(words[7]),
+                    int(words[9]),
+                    int(words[12]),
+                )
+            )
+    return tuple(found)
+
+
+def find_holders(inodes: set[int]) -> tuple[dict[int, list[Holder]], bool]:
+    """The programs that have these sockets open, by inode.
+
+    Returns:
+      Them, and whether every process of this host could be looked into: an ordinary user sees into
+      its own only
+    """
+    found: dict[int, list[Holder]] = {}
+    is_complete = True
+    for pid in filter(str.isdecimal, _list("/proc")):
+        try:
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+        except PermissionError:
+            is_complete = False
+            continue
+        except OSError:  # it has ended
+            continue
+        for descriptor in descriptors:
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            except OSError:
+                continue
+            if target.startswith("socket:[") and (inode := int(target[8:-1])) in inodes:
+                holder = Holder(int(pid), _read(f"/proc/{pid}/comm").strip())
+                if holder not in found.setdefault(inode, []):
+                    found[inode].append(holder)
+    return found, is_complete
+
+
+def read_setting(name: str) -> int | None:
+    """A kernel setting, its parts separated by slashes (``net/ipv4/conf/eth0/rp_filter``)."""
+    text = _read(f"/proc/sys/{name}").strip()
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def find_container() -> str:
+    """The kind of container that this process is in, as far as it shows; empty: none."""
+    if os.path.exists("/.dockerenv"):
+        return "docker"
+    if os.path.exists("/run/.containerenv"):
+        return "podman"
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    control_groups = _read("/proc/self/cgroup")
+    return next((kind for kind in ("kubepods", "docker", "lxc") if kind in control_groups), "")
+
+
+def find_wsl() -> int:
+    """The version of Windows Subsystem for Linux that this is; 0: none."""
+    release = _read("/proc/sys/kernel/osrelease").lower()
+    if "microsoft" not in release:
+        return 0
+    return 2 if "wsl2" in release or "microsoft-standard" in release else 1
+
+
+def _lines(table: str) -> list[str]:
+    return _read(f"{_NET}/{table}").splitlines()
+
+
+def _read(path: str) -> str:
+    """A file's text; empty if there is none, as without IPv6 or for a program that has ended."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _list(path: str) -> Iterator[str]:
+    try:
+        yield from os.listdir(path)
+    except OSError:
+        return
+
+
+def _ipv4(text: str) -> str:
+    """An address as the kernel prints it: the number that its bytes are on this machine."""
+    return str(IPv4Address(int(text, 16).to_bytes(4, sys.byteorder)))
+
+
+def _ipv6(text: str) -> str:
+    return str(IPv6Address(bytes.fromhex(text)))
+
+
+def _ipv6_in_words(text: str) -> str:
+    """As `_ipv4`, of four numbers."""
+    words = (int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, 32, 8))
+    return str(IPv6Address(b"".join(words)))

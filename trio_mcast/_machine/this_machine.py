@@ -1,0 +1,148 @@
+"""The machine that the program runs on, and any other whose sockets are like Python's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Hashable
+from functools import partial
+from ipaddress import ip_address
+
+from .._base.interface import Interface, IPVersion
+from .._plan.socket_plan import SocketPlan
+from . import listing as scan
+from .inspector import Inspector, SystemInspector
+from .machine import Changes, Machine
+from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
+from .sending import SendingSocket, SystemSendingSocket
+from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket
+
+_per_thread = threading.local()
+
+
+class ThisMachine(Machine):
+    """The operating system, by each one's own mechanisms."""
+
+    def __init__(self) -> None:
+        self.platform = current_platform()
+
+    def list_interfaces(self) -> tuple[Interface, ...]:
+        return scan.list_interfaces()
+
+    def default_interface(self, version: IPVersion) -> Interface | None:
+        return scan.find_default_interface(version)
+
+    def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
+        if sys.platform != "linux":
+            return None
+        from . import proc
+
+        try:
+            rows = proc.read_groups()
+        except OSError:  # no /proc
+            return None
+        return frozenset((row.interface, ip_address(row.group).packed) for row in rows)
+
+    def place(self) -> Hashable:
+        if sys.platform != "linux":
+            return None
+        try:
+            namespace = os.stat("/proc/thread-self/ns/net")
+        except OSError:  # no /proc
+            return None
+        return (namespace.st_dev, namespace.st_ino)
+
+    def open_changes(self) -> Changes | None:
+        try:
+            if sys.platform == "linux":
+                from .changes_netlink import NetlinkWatch
+
+                return NetlinkWatch()
+            if sys.platform == "darwin":
+                from .changes_route import RouteSocketWatch
+
+                return RouteSocketWatch()
+            if sys.platform == "win32":
+                from .changes_windows import AddressListWatch
+
+                return AddressListWatch()
+        except OSError:  # a sandbox without AF_NETLINK or AF_ROUTE, or no descriptor left
+            pass
+        return None
+
+    @property
+    def inspector(self) -> Inspector:
+        if sys.platform == "linux":
+            return LinuxInspector(self.list_interfaces)
+        return SystemInspector(self.list_interfaces)
+
+    def open_receiving_sockets(self) -> ReceivingSockets:
+        return ReceivingSockets(self._open_receiving_socket, _open_socket_set)
+
+    def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
+        make = _find_way_to_read()
+        return make(carry_out(plan, self.platform, make_udp_socket), plan, Origin.of(plan, port))
+
+    def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
+        return SystemSendingSocket(plan, self.platform, make_udp_socket, _may_segment)
+
+
+def _open_socket_set() -> SocketSet | None:
+    if sys.platform == "linux":
+        from .epoll import EpollSet
+
+        try:
+            return EpollSet()
+        except OSError:  # no descriptor left: each socket is waited for by itself then
+            pass
+    return None
+
+
+def _find_way_to_read() -> OpenSocket:
+    """The best way to read that there is here.
+
+    Reading never yields, so all sockets of a thread share their buffers.
+    """
+    found: OpenSocket | None = getattr(_per_thread, "make", None)
+    if found is None:
+        found = _per_thread.make = _choose_way_to_read()
+    return found
+
+
+def _choose_way_to_read() -> OpenSocket:
+    if sys.platform == "linux":
+        from . import read_recvmmsg
+
+        if read_recvmmsg.IS_AVAILABLE:
+            batches = read_recvmmsg.BatchMemory(current_platform())
+            return partial(read_recvmmsg.RecvmmsgSocket, batches)
+    if sys.platform == "win32":
+        from .read_wsarecvmsg import WinsockMemory, WinsockSocket
+        from .winsock import Winsock
+
+        return partial(WinsockSocket, WinsockMemory(current_platform(), Winsock()))
+    from .read_recvmsg import Memory, RecvmsgSocket
+
+    return partial(RecvmsgSocket, Memory(current_platform()))
+
+
+if sys.platform == "linux":
+    from . import netlink
+    from .inspector_linux import LinuxInspector
+
+    # The token bucket filter (tc-tbf(8)) takes a run of segments apart when it comes in, and
+    # reports nothing as long as it had room for some of it: seen on Linux 6.18, 36 of 40 were lost
+    # without a word.
+    _QUEUEING_THAT_LOSES_SEGMENTS = frozenset({"tbf"})
+
+    def _may_segment(interface: Interface) -> bool:
+        """Whether a datagram of a run that is lost on the way out makes itself known."""
+        queueing = {link.index: link.queueing for link in netlink.list_links()}
+        return queueing.get(interface.index) not in _QUEUEING_THAT_LOSES_SEGMENTS
+
+else:
+
+    def _may_segment(interface: Interface) -> bool:
+        """Windows has the option (UDP_SEND_MSG_SIZE), but Python has no sendmsg there."""
+        return False

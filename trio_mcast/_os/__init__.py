@@ -1,1 +1,0 @@
-"""The only place that touches the operating system: one file for each mechanism."""

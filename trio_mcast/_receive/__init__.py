@@ -1,0 +1,1 @@
+"""What a program holds to receive by, and what moves datagrams to it from the machine."""

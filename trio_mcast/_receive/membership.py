@@ -1,0 +1,293 @@
+"""One group on one interface, and the sockets that hear it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
+
+from .._base.errors import SocketSetupError
+from .._base.interface import Interface
+from .._base.remedies import add_remedy
+from .._base.source_filter import SourceFilter
+from .._base.status import MembershipState, MembershipStatistics, MembershipStatus
+from .._interfaces.following import Held
+from .._machine.receiving import ReceivingSocket
+from .._plan.options import SocketOption
+from .._plan.receiver_plan import ReceiverPlanner, plan_filter_change
+from .._plan.socket_plan import SocketPlan
+from .join_request import JoinRequest
+
+Key: TypeAlias = tuple[IPv4Address | IPv6Address, int]
+"""A group, and the index of an interface."""
+
+
+@dataclass(frozen=True)
+class ReceiverSettings:
+    """What holds for every membership of a receiver."""
+
+    planner: ReceiverPlanner
+    follow: bool
+    max_buffered: int
+    waits_when_full: bool
+
+
+@dataclass
+class Figures:
+    """What was received and lost so far. What the system does not tell is None."""
+
+    datagrams_received: int = 0
+    bytes_received: int = 0
+    dropped_by_kernel: int | None = 0
+    dropped_by_overflow: int = 0
+
+    def add(self, other: Figures) -> None:
+        self.datagrams_received += other.datagrams_received
+        self.bytes_received += other.bytes_received
+        self.dropped_by_overflow += other.dropped_by_overflow
+        if self.dropped_by_kernel is None or other.dropped_by_kernel is None:
+            self.dropped_by_kernel = None
+        else:
+            self.dropped_by_kernel += other.dropped_by_kernel
+
+
+class Membership:
+    """One group on one interface, in one receiver.
+
+    It owns its sockets: opens them from plans, closes them, and keeps their figures when they are
+    gone. There is one, but for source filters that are too long for one. The kernel's refusal
+    becomes the membership's state, never an exception that ends something else.
+
+    What a socket holds when it is replaced or left is not lost: it *retires*, which means that it
+    has left the group but is read until it is empty.
+    """
+
+    def __init__(
+        self,
+        request: JoinRequest,
+        interface: Interface,
+        settings: ReceiverSettings,
+        open_socket: Callable[[SocketPlan, int], ReceivingSocket],
+        attend: Callable[[Membership, ReceivingSocket], None],
+        own_addresses: frozenset[str],
+    ) -> None:
+        """Plan it; nothing is opened yet.
+
+        Args:
+          open_socket: opens a planned socket, for a port
+          attend: is told of every socket that is opened, to see that it is read
+          own_addresses: those of the host
+        """
+        self.request: JoinRequest = request
+        self.group: IPv4Address | IPv6Address = request.group.address
+        self.interface: Interface = interface
+        self.filter: SourceFilter = request.filter
+        self.is_absent: bool = False
+        self.error: OSError | None = None
+        self._settings = settings
+        self._open_socket = open_socket
+        self._attend = attend
+        self._own_addresses = own_addresses
+        self._sockets: list[ReceivingSocket] = []
+        self._figures = Figures()  # of past sockets, and what the program itself gave up
+        self._plans = self._make_plans(self.filter)
+
+    def _make_plans(self, filter_: SourceFilter) -> tuple[SocketPlan, ...]:
+        return self._settings.planner.plan(self.group, self.interface, filter_)
+
+    @property
+    def key(self) -> Key:
+        """What no two memberships of a receiver have in common: an absent one has no index."""
+        return (self.group, -id(self) if self.is_absent else self.interface.index)
+
+    @property
+    def is_joined(self) -> bool:
+        return any(not sock.is_retired for sock in self._sockets)
+
+    @property
+    def sockets(self) -> tuple[ReceivingSocket, ...]:
+        return tuple(self._sockets)
+
+    # Joining and leaving
+
+    def open(self) -> None:
+        """Join, with new sockets. Those from before retire first.
+
+        Raises:
+          SocketSetupError: the kernel refused; that is then the membership's state too
+        """
+        self.retire()
+        opened: list[ReceivingSocket] = []
+        try:
+            for plan in self._plans:
+                opened.append(self._open_socket(plan, self._settings.planner.port))
+        except SocketSetupError as error:
+            for sock in opened:
+                sock.close()
+            self.error = error
+            raise
+        self._sockets += opened
+        self.see_own_addresses(self._own_addresses)
+        self.error = None
+        for sock in opened:
+            self._attend(self, sock)
+
+    def reopen_at(self, interface: Interface) -> None:
+        """Join anew, on an interface that may have another index now. As `open`."""
+        self.interface = interface
+        self.is_absent = False
+        self._plans = self._make_plans(self.filter)
+        self.open()
+
+    def suspend(self) -> None:
+        """The interface is gone. What has arrived can still be read."""
+        self.retire()
+        self.is_absent = True
+        self.error = None
+
+    def retire(self) -> None:
+        """Hear nothing new. What has arrived can still be read; then `discard` the socket."""
+        for sock in self.sockets:
+            if not sock.is_retired:
+                sock.retire()
+                if not sock.may_have_unread():
+                    self.discard(sock)
+
+    def discard(self, sock: ReceivingSocket) -> None:
+        """Close a socket and keep its figures. Whoever waits for it gets a ClosedResourceError."""
+        self._sockets.remove(sock)
+        self._figures.add(_figures_of(sock))
+        sock.close()
+
+    def lose(self, sock: ReceivingSocket, error: OSError) -> None:
+        """A socket is broken: close it. If it had not retired, that is the membership's state."""
+        if not sock.is_retired:
+            self.error = error
+        self.discard(sock)
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            self.discard(sock)
+
+    def has_leftovers_before(self, sock: ReceivingSocket) -> bool:
+        """Whether sockets that were opened earlier have something that should come first."""
+        for older in self._sockets:
+            if older is sock:
+                return False
+            if older.is_retired:
+                return True
+        return False  # it was closed
+
+    # What changes
+
+    def see_interface(self, interface: Interface) -> None:
+        """The same interface, but perhaps with another name, state or other addresses."""
+        if interface is self.interface:
+            return
+        self.interface = interface
+        for sock in self._sockets:
+            sock.origin = sock.origin.on(interface)
+
+    def see_own_addresses(self, addresses: frozenset[str]) -> None:
+        """The host may have others than before."""
+        self._own_addresses = addresses
+        for sock in self._sockets:
+            if sock.plan.drops_own or sock.plan.drops_sources:
+                own = addresses if sock.plan.drops_own else frozenset()
+                sock.unwanted_sources = own.union(map(str, sock.plan.drops_sources))
+
+    def change_filter(self, new: SourceFilter) -> None:
+        """Hear others than before.
+
+        Raises:
+          SocketSetupError: the kernel refused; then the old filter stands
+        """
+        old = self.filter
+        plans = self._make_plans(new)
+        if self.is_joined:
+            change = plan_filter_change(
+                self._settings.planner.platform, self.group, self.interface, old, new
+            )
+            if change is None:
+                self._exchange_sockets(plans)
+            else:
+                self._change_filter_of_socket(change, new)
+        self.filter, self._plans = new, plans
+
+    def _exchange_sockets(self, plans: tuple[SocketPlan, ...]) -> None:
+        old_plans, self._plans = self._plans, plans
+        try:
+            self.open()
+        except SocketSetupError:
+            self._plans = old_plans
+            self.open()
+            raise
+
+    def _change_filter_of_socket(self, change: SocketOption, new: SourceFilter) -> None:
+        (sock,) = (sock for sock in self._sockets if not sock.is_retired)
+        try:
+            sock.change_filter(change, new)
+        except OSError as error:
+            refusal = SocketSetupError(
+                change.label, error, interface=self.interface, group=self.group
+            )
+            raise add_remedy(refusal) from error
+
+    def count_lost(self) -> None:
+        """A datagram that was read here was given up before the program took it."""
+        self._figures.dropped_by_overflow += 1
+
+    # How it stands
+
+    @property
+    def state(self) -> MembershipState:
+        is_usable = not self.is_absent and self.interface.is_up
+        if self.is_joined and is_usable:
+            return "joined"
+        can_work = is_usable and self.interface.carries(self.request.version)
+        if self.error is not None and (can_work or not self._settings.follow):
+            return "failed"
+        return "waiting"
+
+    def held(self, *, is_due: bool) -> Held:
+        """The membership as the rules of following see it."""
+        return Held(
+            self.interface,
+            self.request.selection,
+            self.request.version,
+            self.group,
+            is_absent=self.is_absent,
+            works=self.is_joined,
+            is_due=is_due,
+        )
+
+    def status(self) -> MembershipStatus:
+        return MembershipStatus(
+            self.group,
+            self._settings.planner.port,
+            self.interface,
+            self.filter.sources,
+            self.filter.mode,
+            self.state,
+            self.error,
+        )
+
+    def figures(self) -> Figures:
+        figures = replace(self._figures)
+        for sock in self._sockets:
+            figures.add(_figures_of(sock))
+        return figures
+
+    def statistics(self) -> MembershipStatistics:
+        granted = [sock.receive_buffer() for sock in self._sockets if not sock.is_retired]
+        return MembershipStatistics(
+            group=self.group,
+            interface=self.interface,
+            receive_buffer=sum(granted) if granted else None,
+            **vars(self.figures()),
+        )
+
+
+def _figures_of(sock: ReceivingSocket) -> Figures:
+    return Figures(sock.datagrams_read, sock.bytes_read, sock.drop_count())

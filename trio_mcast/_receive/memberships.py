@@ -1,0 +1,409 @@
+"""The memberships of a receiver: which there are, how they change, and the tasks that hear them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from itertools import chain, takewhile
+from typing import Final, ParamSpec
+
+import trio
+
+from .._addresses.parsing import Group
+from .._base.datagram import Datagram
+from .._base.errors import InterfaceNotFoundError, MulticastError, SocketSetupError
+from .._base.interface import Interface, IPVersion
+from .._base.source_filter import SourceFilter
+from .._base.status import MembershipStatus, ReceiverStatistics
+from .._interfaces.following import Action, Change, decide, find_new
+from .._interfaces.selection import Selection
+from .._machine.feed import FeedShare, follow_interfaces
+from .._machine.machine import Machine
+from .._machine.receiving import ReceivingSocket
+from .._machine.sockets import EXHAUSTED
+from .delivery import Delivery
+from .events import Broadcast
+from .join_request import JoinRequest
+from .membership import Figures, Key, Membership, ReceiverSettings
+
+_P = ParamSpec("_P")
+
+# What failed because something had run out, nothing announces when there is enough again.
+_RETRY_SECONDS: Final = 1.0
+
+
+class Memberships:
+    """Which groups are heard on which interfaces, and by which tasks.
+
+    Nothing here awaits but the tasks: every change is done when its call returns, and a change
+    that fails has not happened.
+    """
+
+    def __init__(self, settings: ReceiverSettings, machine: Machine) -> None:
+        self.events: Broadcast[MembershipStatus] = Broadcast()
+        self.is_closed: bool = False
+        self._by_key: dict[Key, Membership] = {}
+        self._requests: list[JoinRequest] = []
+        self._draining: list[Membership] = []  # left, but still with something to read
+        self._figures_of_the_past = Figures()
+        self._own_addresses: frozenset[str] = frozenset()
+        self._settings = settings
+        self._machine = machine
+        self._nursery: trio.Nursery | None = None
+        self._feed: FeedShare | None = None
+        self._drained = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
+        self._sockets = machine.open_receiving_sockets()
+        self.delivery: Delivery = Delivery(
+            settings.max_buffered,
+            settings.waits_when_full,
+            self._sockets.open_set(),
+            self.count_lost,
+            self._lose,
+        )
+
+    # Opening and closing
+
+    @trio.lowlevel.enable_ki_protection
+    def open(self, requests: Sequence[JoinRequest]) -> None:
+        """The first joins. From now on, nothing that happens to interfaces is missed."""
+        if self._settings.follow:
+            self._feed = follow_interfaces(self._machine)
+        self.join(requests)
+
+    def attach(self, nursery: trio.Nursery) -> None:
+        """Run the tasks of all memberships, present and future, in the nursery."""
+        self._nursery = nursery
+        nursery.start_soon(self.delivery.run, name="trio_mcast: read")
+        for membership in self._by_key.values():
+            for sock in membership.sockets:
+                self._attend(membership, sock)
+        if self._feed is not None:
+            nursery.start_soon(self._follow, self._feed, name="trio_mcast: follow interfaces")
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for membership in [*self._by_key.values(), *self._draining]:
+            membership.close()
+        if self._feed is not None:
+            self._feed.close()
+        self.delivery.close()
+        self._drained.unpark_all()
+        self.events.end()
+
+    def statuses(self) -> tuple[MembershipStatus, ...]:
+        statuses = [membership.status() for membership in self._by_key.values()]
+        if not self._settings.follow:
+            # Nobody has told what has happened since, so the kernel is asked.
+            listed = self._machine.list_groups()
+            for i, status in enumerate(statuses):
+                key = (status.interface.index, status.group.packed)
+                if status.state == "joined" and listed is not None and key not in listed:
+                    statuses[i] = replace(status, state="waiting")
+        return tuple(statuses)
+
+    def statistics(self) -> ReceiverStatistics:
+        figures = replace(self._figures_of_the_past)
+        for membership in [*self._by_key.values(), *self._draining]:
+            figures.add(membership.figures())
+        return ReceiverStatistics(
+            datagrams_buffered=len(self.delivery),
+            memberships=tuple(m.statistics() for m in self._by_key.values()),
+            **vars(figures),
+        )
+
+    # What the program asks for
+
+    @trio.lowlevel.enable_ki_protection
+    def join(self, requests: Sequence[JoinRequest]) -> None:
+        """Join what is asked for; all refused, or something run out, is an error without effect."""
+        listing = self._machine.list_interfaces() if self._feed is None else self._feed.look()
+        self._see_own_addresses(listing)
+        joining: dict[Key, Membership] = {}
+        found: dict[tuple[int, IPVersion], tuple[Interface, ...]] = {}
+        for request in requests:
+            interfaces = self._find_interfaces(request, listing, found)
+            if not interfaces and not self._settings.follow:
+                raise InterfaceNotFoundError(
+                    f"no interface is up and fit for {request.group}; name one to try it"
+                )
+            for interface in interfaces:
+                key = (request.group.address, interface.index)
+                if key in self._by_key:
+                    raise MulticastError(f"{request.group} is joined on {interface.name} already")
+                if key not in joining:
+                    joining[key] = self._make_membership(request, interface)
+        _open_all(joining.values())
+        self._requests += requests
+        self._by_key.update(joining)
+        self._publish(joining.values())
+
+    def _find_interfaces(
+        self,
+        request: JoinRequest,
+        listing: tuple[Interface, ...],
+        found: dict[tuple[int, IPVersion], tuple[Interface, ...]],
+    ) -> tuple[Interface, ...]:
+        """The interfaces that a request covers. A thousand groups may have one selection."""
+        key = (id(request.selection), request.version)
+        if key not in found:
+            found[key] = request.selection.require(listing, request.version)
+        return found[key]
+
+    def leave(self, group: Group, meant: Selection) -> None:
+        """Leave a group on the interfaces selected, now and for the future."""
+        leaving = self._select(group, meant)
+        for request in self._requests_for(group):
+            request.selection = request.selection.leaving(meant)
+        self._drop(leaving)
+        used = {id(membership.request) for membership in self._by_key.values()}
+        self._requests = [
+            request
+            for request in self._requests
+            if request.group.address != group.address
+            or id(request) in used
+            or (meant.is_named and not request.selection.is_named)
+        ]
+
+    def cancel(self, request: JoinRequest) -> None:
+        """Leave what this very request has joined, if it is still there."""
+        if request in self._requests:
+            self._requests.remove(request)
+        self._drop([m for m in self._by_key.values() if m.request is request])
+
+    def change_filter(
+        self, group: Group, meant: Selection, change: Callable[[SourceFilter], SourceFilter]
+    ) -> None:
+        """Change whom a group's memberships hear: all of them, or, if one refuses, none."""
+        wanted = [(m, m.filter, change(m.filter)) for m in self._select(group, meant)]
+        done: list[tuple[Membership, SourceFilter]] = []
+        try:
+            for membership, old, new in wanted:
+                membership.change_filter(new)
+                done.append((membership, old))
+        except BaseException:
+            for membership, old in done:
+                membership.change_filter(old)
+            raise
+        if not meant.is_named:
+            for request in self._requests_for(group):
+                # Interfaces that turn up later get it, unless they were to have another one.
+                with suppress(MulticastError):
+                    request.filter = change(request.filter)
+        self._publish(membership for membership, _old, _new in wanted)
+
+    def _select(self, group: Group, meant: Selection) -> list[Membership]:
+        found = [m for m in self._by_key.values() if m.group == group.address]
+        if meant.is_named:
+            found = [m for m in found if meant.covers(m.interface)]
+        elif any(self._requests_for(group)):
+            return found
+        if not found:
+            raise MulticastError(f"{group} is not joined there")
+        return found
+
+    def _publish(self, memberships: Iterable[Membership]) -> None:
+        if self.events.has_streams:  # or nobody would see them
+            for membership in memberships:
+                self.events.publish(membership.status())
+
+    def _requests_for(self, group: Group) -> Iterable[JoinRequest]:
+        return (request for request in self._requests if request.group.address == group.address)
+
+    def _drop(self, memberships: Iterable[Membership]) -> None:
+        for membership in memberships:
+            del self._by_key[membership.key]
+            membership.retire()
+            self._drain(membership)
+
+    def _drain(self, membership: Membership) -> None:
+        """It is listed no more, but what has arrived for it is still to be read."""
+        if membership.sockets:
+            self._draining.append(membership)
+        else:
+            self._figures_of_the_past.add(membership.figures())
+
+    def _make_membership(self, request: JoinRequest, interface: Interface) -> Membership:
+        return Membership(
+            request,
+            interface,
+            self._settings,
+            self._sockets.open,
+            self._attend,
+            self._own_addresses,
+        )
+
+    def count_lost(self, lost: list[Datagram]) -> None:
+        """Datagrams that were read were given up before the program took them."""
+        for datagram in lost:
+            membership = self._by_key.get((datagram.group, datagram.interface.index))
+            if membership is None:  # it was left meanwhile
+                self._figures_of_the_past.dropped_by_overflow += 1
+            else:
+                membership.count_lost()
+
+    # The tasks of sockets
+
+    def _attend(self, membership: Membership, sock: ReceivingSocket) -> None:
+        if self._nursery is not None:
+            name = f"trio_mcast: hear {membership.group} on {membership.interface.name}"
+            self._nursery.start_soon(self._hear, membership, sock, name=name)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _hear(self, membership: Membership, sock: ReceivingSocket) -> None:
+        """The task of a socket, for its life: have it read until it retires, then empty it.
+
+        It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
+        """
+        while self._has_leftovers_before(membership, sock) and not sock.is_closed:
+            await self._drained.park()
+        await self.delivery.deliver_from(sock)
+        if not sock.is_closed:
+            membership.discard(sock)
+        if membership in self._draining and not membership.sockets:
+            self._draining.remove(membership)
+            self._figures_of_the_past.add(membership.figures())
+        self._drained.unpark_all()
+
+    def _has_leftovers_before(self, membership: Membership, sock: ReceivingSocket) -> bool:
+        """Whether there are older datagrams of the same group and interface: they come first."""
+        if membership.has_leftovers_before(sock):
+            return True
+        if not self._draining:
+            return False
+        left_before = takewhile(lambda other: other is not membership, self._draining)
+        return any(other.key == membership.key for other in left_before)
+
+    def _lose(self, sock: ReceivingSocket, error: OSError) -> None:
+        """A socket could not be read. That changes the membership, unless it had retired."""
+        if sock.is_closed:
+            return
+        everyone = chain(self._by_key.values(), self._draining)
+        membership = next(m for m in everyone if sock in m.sockets)
+        membership.lose(sock, error)
+        if sock.is_retired:
+            return
+        self.events.publish(membership.status())
+        if not self._settings.follow and not any(m.is_joined for m in self._by_key.values()):
+            self.delivery.fail(error)
+
+    # Following
+
+    @trio.lowlevel.enable_ki_protection
+    async def _follow(self, feed: FeedShare) -> None:
+        """The task that keeps the memberships alive. It never raises."""
+        while True:
+            change = Change(feed.listing)
+            with trio.move_on_after(_RETRY_SECONDS if self._is_any_due() else math.inf):
+                try:
+                    change = await feed.wait()
+                except trio.ClosedResourceError:
+                    return
+            self._adapt(change)
+
+    def _is_any_due(self) -> bool:
+        return any(map(_is_due, self._by_key.values()))
+
+    def _adapt(self, change: Change) -> None:
+        """Do what the rules say, and tell what has changed by it."""
+        self._see_own_addresses(change.listing)
+        taken: defaultdict[IPv4Address | IPv6Address, set[int]] = defaultdict(set)
+        for group, index in self._by_key:
+            taken[group].add(index)
+        for membership in list(self._by_key.values()):
+            is_due, index = _is_due(membership), membership.interface.index
+            is_concerned = change.concerns_membership(index, membership.group)
+            if membership.is_absent or is_due or is_concerned:
+                indexes = taken[membership.group]
+                indexes.discard(index)
+                self._adapt_one(membership, change, indexes, is_due=is_due)
+                if not membership.is_absent:
+                    indexes.add(membership.interface.index)
+        for request in self._requests:
+            indexes = taken[request.group.address]
+            for interface in find_new(request.selection, request.version, change, indexes):
+                membership = self._make_membership(request, interface)
+                _try(membership.open)
+                self._by_key[membership.key] = membership
+                indexes.add(interface.index)
+                self.events.publish(membership.status())
+
+    def _adapt_one(
+        self, membership: Membership, change: Change, taken: set[int], *, is_due: bool
+    ) -> None:
+        """Do what the rules say about one membership.
+
+        Args:
+          taken: the indexes of the interfaces where its group has other memberships
+        """
+        key, before = membership.key, membership.status()
+        action, interface = decide(membership.held(is_due=is_due), change, taken)
+        match action:
+            case Action.KEEP:
+                assert interface is not None
+                membership.see_interface(interface)
+            case Action.RENEW:
+                assert interface is not None
+                _try(membership.reopen_at, interface)
+            case Action.SUSPEND:
+                membership.suspend()
+            case Action.FORGET:
+                del self._by_key[key]
+                membership.suspend()
+                self._drain(membership)
+        if action is not Action.FORGET and membership.key != key:
+            self._rename_key(key, membership.key)
+        status = membership.status()
+        if action in (Action.RENEW, Action.FORGET) or status != before:
+            self.events.publish(status)
+
+    def _rename_key(self, old: Key, new: Key) -> None:
+        """As `dict` cannot: in its place, since the order is that of joining."""
+        items = self._by_key.items()
+        self._by_key = {(new if key == old else key): value for key, value in items}
+
+    def _see_own_addresses(self, listing: Iterable[Interface]) -> None:
+        if self._settings.planner.loopback:
+            return
+        addresses = frozenset(str(address.ip) for i in listing for address in i.addresses)
+        if addresses != self._own_addresses:
+            self._own_addresses = addresses
+            for membership in [*self._by_key.values(), *self._draining]:
+                membership.see_own_addresses(addresses)
+
+
+def _is_due(membership: Membership) -> bool:
+    """Whether it waits for something of which nothing announces that there is enough again."""
+    return membership.error is not None and membership.error.errno in EXHAUSTED
+
+
+def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+    """A refusal is the membership's state, and there is nobody to tell otherwise."""
+    try:
+        action(*args, **kwargs)
+    except SocketSetupError:
+        pass
+
+
+def _open_all(memberships: Iterable[Membership]) -> None:
+    memberships = list(memberships)
+    first_refusal: SocketSetupError | None = None
+    try:
+        for membership in memberships:
+            try:
+                membership.open()
+            except SocketSetupError as error:
+                if error.errno in EXHAUSTED:
+                    raise
+                first_refusal = first_refusal or error
+        if first_refusal is not None and not any(m.is_joined for m in memberships):
+            raise first_refusal
+    except BaseException:
+        for membership in memberships:
+            membership.close()
+        raise

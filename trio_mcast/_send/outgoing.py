@@ -1,0 +1,415 @@
+"""The interfaces that a sender sends by, as they come and go."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Final, TypeAlias
+
+import trio
+
+from .._addresses.parsing import IPAddress
+from .._base.datagram import SocketAddress
+from .._base.errors import InterfaceNotFoundError, SendError, SocketSetupError
+from .._base.interface import Interface
+from .._base.remedies import add_remedy
+from .._interfaces.following import Action, Change, Held, decide, find_new
+from .._interfaces.selection import Selection
+from .._machine.feed import FeedShare, follow_interfaces
+from .._machine.machine import Machine
+from .._machine.sending import Payload, SendingSocket
+from .._plan.sender_plan import SenderPlanner, plan_destination
+from .._plan.socket_plan import SocketPlan
+
+SendTo: TypeAlias = Callable[[Payload, SocketAddress], int]
+
+# With IP_RECVERR, an ICMP message about an earlier datagram (one that was sent to a host with
+# `send_to`) is reported by whatever is sent next, and has nothing to do with that.
+_ERRORS_OF_EARLIER_DATAGRAMS: Final = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EPROTO}
+
+
+@dataclass
+class SentFigures:
+    """What was sent so far."""
+
+    datagrams_sent: int = 0
+    bytes_sent: int = 0
+    send_errors: int = 0
+
+    def add(self, other: SentFigures) -> None:
+        self.datagrams_sent += other.datagrams_sent
+        self.bytes_sent += other.bytes_sent
+        self.send_errors += other.send_errors
+
+
+class OutgoingInterface:
+    """One interface to send by: a socket, and a new one when the interface has come back.
+
+    While the interface is absent, or has no address to send from, there is no socket but the
+    reason, which every attempt to send raises.
+    """
+
+    def __init__(
+        self,
+        interface: Interface,
+        planner: SenderPlanner,
+        open_socket: Callable[[SocketPlan], SendingSocket],
+    ) -> None:
+        """Plan it; nothing is opened yet."""
+        self.interface: Interface = interface
+        self.socket: SendingSocket | None = None
+        self.figures: SentFigures = SentFigures()
+        self.changed: trio.Event = trio.Event()
+        self.is_closed: bool = False
+        self.is_absent: bool = False
+        self._planner = planner
+        self._open_socket = open_socket
+        self._plan = planner.plan(interface)
+        self._refusal: OSError | None = None
+        self._writing = trio.Lock()  # trio lets only one task wait for a socket
+
+    @property
+    def address(self) -> SocketAddress:
+        """The sender's group and port, as they are sent to by this interface."""
+        assert self._plan.destination is not None
+        return self._plan.destination
+
+    def open(self) -> None:
+        """Open the socket.
+
+        Raises:
+          SocketSetupError: the kernel refused
+        """
+        self.socket = self._open_socket(self._plan)
+
+    def close(self, *, for_good: bool = False) -> None:
+        """Whoever waits for the socket is woken by a ClosedResourceError."""
+        self.is_closed = for_good
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+        self.changed.set()
+        self.changed = trio.Event()
+
+    # Following the interface
+
+    def see_interface(self, interface: Interface, *, must_reopen: bool) -> None:
+        """The interface is there, perhaps again, perhaps changed: open anew if that matters."""
+        self.is_absent = False
+        try:
+            plan = self._planner.plan(interface)
+        except SocketSetupError as error:  # it has no address to send from
+            self._refuse_for_now(error)
+            self.interface = interface
+            return
+        before, self._plan, self.interface = self._plan, plan, interface
+        if must_reopen or self.socket is None or before.options != plan.options:
+            self._reopen(plan)
+
+    def lose_interface(self) -> None:
+        """Send no more, since the interface is gone."""
+        self.is_absent = True
+        self._refuse_for_now(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+
+    def _refuse_for_now(self, reason: OSError) -> None:
+        self._refusal = reason
+        self.close()
+
+    def _reopen(self, plan: SocketPlan) -> None:
+        """Open anew, from the port of before if it is still free: somebody may know it."""
+        port = 0 if self.socket is None else self.socket.port
+        self.close()
+        try:
+            self.open()
+        except SocketSetupError as error:
+            self._refuse_for_now(error)
+            return
+        self._refusal = None
+        if plan.bind is None and port and self.socket is not None:
+            self.socket.take_port(port)
+
+    # Sending
+
+    def address_of(self, group: IPAddress, port: int) -> SocketAddress:
+        return plan_destination(group, port, self.interface)
+
+    async def send(self, data: Payload, address: SocketAddress) -> None:
+        """Send a datagram, waiting only if the kernel says so.
+
+        Raises:
+          SendError: the kernel refused, or there is no way now
+        """
+        while True:
+            sock = self.require_socket(address)
+            try:
+                self.figures.bytes_sent += sock.sendto(data, address)
+                self.figures.datagrams_sent += 1
+                return
+            except BlockingIOError:
+                await self._wait_writable(sock)
+            except OSError as error:
+                self._raise_unless_earlier(error, sock, address)
+
+    async def send_run(
+        self, datagrams: list[bytes], address: SocketAddress, *, to_the_end: bool
+    ) -> None:
+        """Send datagrams of one size, in as few system calls as the kernel allows.
+
+        Args:
+          to_the_end: try every one, even after some were refused
+
+        Raises:
+          SendError: as `send`. Without `to_the_end` what comes after the one refused was not tried;
+            with it, none was sent
+        """
+        refusal: SendError | None = None
+        before = self.figures.datagrams_sent
+        most = self.require_socket(address, len(datagrams)).most_at_once(len(datagrams[0]))
+        for start in range(0, len(datagrams), most):
+            pieces = [datagrams[start : start + most]]
+            while pieces:
+                piece = pieces.pop(0)
+                try:
+                    if len(piece) == 1:
+                        await self.send(piece[0], address)
+                    elif not await self._send_at_once(piece, address):
+                        pieces += [[datagram] for datagram in piece]
+                except SendError as error:
+                    if not to_the_end:
+                        raise
+                    refusal = refusal or error
+        if refusal is not None and self.figures.datagrams_sent == before:
+            raise refusal
+
+    async def _send_at_once(self, run: list[bytes], address: SocketAddress) -> bool:
+        while True:
+            sock = self.require_socket(address)
+            try:
+                if not sock.send_run(run, address):
+                    return False
+                self.figures.datagrams_sent += len(run)
+                self.figures.bytes_sent += len(run) * len(run[0])
+                return True
+            except BlockingIOError:
+                await self._wait_writable(sock)
+            except OSError as error:
+                self._raise_unless_earlier(error, sock, address, len(run))
+
+    def require_socket(self, address: SocketAddress, count: int = 1) -> SendingSocket:
+        """The socket to send so many datagrams by.
+
+        Raises:
+          SendError: there is none now, for the reason given
+          trio.ClosedResourceError: the sender was closed
+        """
+        if self.socket is not None:
+            return self.socket
+        if self._refusal is None:
+            raise trio.ClosedResourceError("this sender was closed")
+        raise self._refuse_sending(self._refusal, address, count)
+
+    async def _wait_writable(self, sock: SendingSocket) -> None:
+        async with self._writing:
+            if sock is not self.socket:
+                return
+            sock.take_errors()
+            try:
+                await sock.wait_writable()
+            except trio.ClosedResourceError:  # the sender's user closed it, or the interface went
+                pass
+
+    def _raise_unless_earlier(
+        self, error: OSError, sock: SendingSocket, address: SocketAddress, count: int = 1
+    ) -> None:
+        """Return, so that sending is tried again, if the error was another datagram's."""
+        if error.errno in _ERRORS_OF_EARLIER_DATAGRAMS and sock.take_errors():
+            return
+        raise self._refuse_sending(error, address, count) from error
+
+    def _refuse_sending(self, error: OSError, address: SocketAddress, count: int = 1) -> SendError:
+        self.figures.send_errors += count
+        host = ip_address(address[0])
+        group = host if host.is_multicast else None
+        step = f"send to {address[0]} port {address[1]} by {self.interface.name}"
+        refusal = SendError(step, error, interface=self.interface, group=group)
+        return add_remedy(refusal)
+
+    def find_local_address(self) -> SocketAddress:
+        """Where datagrams come from, as receivers see it."""
+        return self.require_socket(self.address).find_address(self.address)
+
+
+class OutgoingInterfaces:
+    """Which interfaces a sender sends by, now.
+
+    Attributes:
+      all: one for each interface, in the order of the choice
+      direct: if there is just one, how to send by it in the usual case
+      version: changes when they do
+      planner: what every socket is like
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        planner: SenderPlanner,
+        selection: Selection | None,
+        *,
+        is_single: bool,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+          selection: which interfaces to send by; None: the one of the default route
+          is_single: one interface, which must be clear, or as many as there are
+        """
+        self.all: list[OutgoingInterface] = []
+        self.direct: tuple[SendTo, SocketAddress] | None = None
+        self.version: int = 0
+        self._machine = machine
+        self.planner: SenderPlanner = planner
+        self._selection = selection
+        self._is_single = is_single
+        self._feed: FeedShare | None = None
+        self._is_closed = False
+        self._figures_of_the_past = SentFigures()
+        self._attendants: list[Callable[[OutgoingInterface], None]] = []
+
+    @trio.lowlevel.enable_ki_protection
+    def open(self) -> None:
+        """Open a socket for each interface. After an error, `close`.
+
+        Raises:
+          InterfaceNotFoundError: one that is named does not exist, or none fits
+          ValueError: one is wanted, and several are meant
+          SocketSetupError: the kernel refused one
+        """
+        self._feed = follow_interfaces(self._machine)
+        for interface in self._choose(self._feed.listing):
+            self._add(interface)
+        self._note_change()
+
+    def _choose(self, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
+        if self._selection is None:
+            chosen = self._find_default_interface()
+            self._selection = Selection.parse(chosen)  # also when the default route changes
+            return (chosen,)
+        found = self._selection.require(listing, self.planner.group.version)
+        if not found:
+            raise InterfaceNotFoundError(f"no interface is up and fit for {self.planner.group}")
+        if self._is_single and len(found) > 1:
+            names = ", ".join(interface.name for interface in found)
+            raise ValueError(f"interface= means several ({names}): use interfaces=")
+        return found
+
+    def _find_default_interface(self) -> Interface:
+        version = self.planner.group.version
+        interface = self._machine.default_interface(version)
+        if interface is None:
+            raise InterfaceNotFoundError(
+                f"no default route for IPv{version} tells which interface to send by: "
+                "give interface="
+            )
+        return interface
+
+    def close(self) -> None:
+        self._is_closed = True
+        for outgoing in self.all[:]:
+            self._remove(outgoing)
+        self._note_change()
+        if self._feed is not None:
+            self._feed.close()
+
+    def require_open(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("this sender was closed")
+
+    def group_destination(self) -> list[tuple[OutgoingInterface, SocketAddress]]:
+        return [(outgoing, outgoing.address) for outgoing in self.all]
+
+    def figures(self) -> SentFigures:
+        figures = replace(self._figures_of_the_past)
+        for outgoing in self.all:
+            figures.add(outgoing.figures)
+        return figures
+
+    def refuse_sending(self) -> SendError:
+        """Why nothing can be sent while there is no interface at all."""
+        reason = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        step = f"send to {self.planner.group}: no interface is up and fit for it"
+        return add_remedy(SendError(step, reason, group=self.planner.group))
+
+    @contextmanager
+    def attended(self, attend: Callable[[OutgoingInterface], None]) -> Iterator[None]:
+        """Call this for each interface, also for those that turn up in the block."""
+        self._attendants.append(attend)
+        try:
+            for outgoing in self.all:
+                attend(outgoing)
+            yield
+        finally:
+            self._attendants.remove(attend)
+
+    def _add(self, interface: Interface) -> None:
+        outgoing = OutgoingInterface(interface, self.planner, self._machine.open_sending_socket)
+        outgoing.open()
+        self.all.append(outgoing)
+        for attend in self._attendants:
+            attend(outgoing)
+
+    def _remove(self, outgoing: OutgoingInterface) -> None:
+        self.all.remove(outgoing)
+        outgoing.close(for_good=True)
+        self._figures_of_the_past.add(outgoing.figures)
+
+    def _note_change(self) -> None:
+        self.direct = None
+        if len(self.all) == 1 and self.all[0].socket is not None:
+            self.direct = (self.all[0].socket.sendto, self.all[0].address)
+        self.version += 1
+
+    # Following
+
+    @trio.lowlevel.enable_ki_protection
+    async def follow(self) -> None:
+        """The task that keeps the sockets alive. It never raises."""
+        assert self._feed is not None
+        while True:
+            try:
+                self._adapt(await self._feed.wait())
+            except trio.ClosedResourceError:
+                return
+
+    def _adapt(self, change: Change) -> None:
+        """Do what the rules say."""
+        assert self._selection is not None
+        taken = {outgoing.interface.index for outgoing in self.all if not outgoing.is_absent}
+        for outgoing in self.all[:]:
+            if not outgoing.is_absent:
+                taken.discard(outgoing.interface.index)
+            held = Held(
+                outgoing.interface,
+                self._selection,
+                self.planner.group.version,
+                is_absent=outgoing.is_absent,
+                works=outgoing.socket is not None,
+            )
+            action, interface = decide(held, change, taken)
+            if interface is not None:
+                outgoing.see_interface(interface, must_reopen=action is Action.RENEW)
+                taken.add(interface.index)
+            else:
+                outgoing.lose_interface()
+                if action is Action.FORGET:
+                    self._remove(outgoing)
+        if not self._is_single:
+            for interface in find_new(self._selection, self.planner.group.version, change, taken):
+                try:
+                    self._add(interface)
+                except SocketSetupError:  # not usable yet: what changes about it will be announced
+                    pass
+        self._note_change()
