@@ -20,14 +20,14 @@ from trio_mcast._base.snapshot import (
     Route,
     UdpSocket,
 )
+from trio_mcast._doctor.case import Case
 from trio_mcast._doctor.evidence import (
     Attempt,
-    Case,
     Observation,
     Query,
     Stream,
 )
-from trio_mcast._doctor.findings import RULES, judge
+from trio_mcast._doctor.judging import RULES, judge
 from trio_mcast._doctor.losses import count_losses
 
 RECORDED = Path(__file__).parent / "recorded"

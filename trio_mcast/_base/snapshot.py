@@ -66,6 +66,14 @@ class Link:
         parsed = [ip_interface(address) for address in self.addresses]
         return [str(address.ip) for address in parsed if address.version == version]
 
+    def can_carry(self, version: int) -> bool:
+        """Whether datagrams of an IP version get through, as far as this host is concerned."""
+        if not self.is_up or self.has_carrier is False:
+            return False
+        if version == 6:
+            return self.ipv6 not in ("disabled", "absent")
+        return bool(self.addresses_of(4))
+
 
 @dataclass(frozen=True)
 class Joined:

@@ -15,7 +15,7 @@ from .._addresses.parsing import (
 )
 from .._interfaces.selection import ByName, Selection
 from .._machine.current import current_machine
-from .evidence import Case, Question
+from .case import Case, Question
 from .watch import watch as watch_groups
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from .._base.remedies import ADVICE
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
@@ -29,3 +32,23 @@ class Finding:
     evidence: tuple[str, ...]
     remedy: str
     reference: str
+
+
+def make_finding(
+    code: str,
+    severity: Severity,
+    summary: str,
+    evidence: Iterable[str],
+    remedy: str | None = None,
+    **words: object,
+) -> Finding:
+    """A finding with the advice that goes with its code.
+
+    Args:
+      remedy: what to do in this very case; None: what `ADVICE` says
+      words: what stands for the words in braces there
+    """
+    advice = ADVICE[code]
+    text = advice.remedy.format(**words) if remedy is None else remedy
+    seen = tuple(dict.fromkeys(evidence))
+    return Finding(code, severity, summary, seen, text, advice.reference)

@@ -24,6 +24,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+ENOUGH: Final = 3
+"""Fewer datagrams may be the chatter of the network itself: IGMP, MLD, neighbour discovery."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -43,12 +46,12 @@ class Losses:
     bad_checksums: int
     evidence: tuple[str, ...]
 
-    def is_suspicious(self, enough: int) -> bool:
+    def is_suspicious(self) -> bool:
         """Whether datagrams were lost that may have been the ones wanted."""
         return (
-            self.before_routing + self.in_input >= enough
-            or self.by_reverse_path >= enough
-            or self.without_socket >= enough
+            self.before_routing + self.in_input >= ENOUGH
+            or self.by_reverse_path >= ENOUGH
+            or self.without_socket >= ENOUGH
             or self.bad_checksums > 0
         )
 

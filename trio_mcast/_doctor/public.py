@@ -58,7 +58,7 @@ async def diagnose(
       ValueError, TypeError: another argument is wrong
     """
     from .diagnosis import examine, parse_question
-    from .findings import judge
+    from .judging import judge
 
     if watch < 0:
         raise ValueError(f"watch={watch!r} is below 0 seconds")

@@ -20,7 +20,8 @@ from .._base.source_filter import SourceFilter
 from .._machine.machine import Machine
 from .._machine.receiving import ReceivingSocket, ReceivingSockets
 from .._plan.receiver_plan import ReceiverPlanner
-from .evidence import Attempt, LocalRoute, Observation, Query, Question, Stream
+from .case import Question
+from .evidence import Attempt, LocalRoute, Observation, Query, Stream
 
 _StreamKey = tuple[str, int, str, int, "int | None"]
 
@@ -81,7 +82,6 @@ class _Watch(ExitStack):
         self._machine = machine
         self._inspector = machine.inspector
         self._question = question
-        self._snapshot = snapshot
         self.port = choose_port(question, snapshot)
         self._port = self.port or self._inspector.find_free_port()
         self._planner = ReceiverPlanner.parse(
