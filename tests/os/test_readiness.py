@@ -29,7 +29,7 @@ GROUP = ip_address("233.252.0.1")
 
 
 class Hearing:
-    """A socket that is watched, and one that sends to it."""
+    """A socket that is heard, and one that sends to it."""
 
     def __init__(self, stack: ExitStack, name: str) -> None:
         self.name = name
@@ -277,7 +277,7 @@ async def test_a_descriptor_that_is_ready_for_nothing_does_not_hold_up_the_progr
     gone, sound = await setting.hear("gone", "sound")
     with socket.socket(fileno=os.dup(gone.fileno())):  # as a child process may have it
         gone.send()
-        del setting.delivery._watched[gone.fileno()]
+        del setting.delivery._by_number[gone.fileno()]
         gone.socket.close()
         with trio.move_on_after(0.05) as scope:
             await setting.delivery.receive()

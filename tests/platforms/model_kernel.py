@@ -21,6 +21,7 @@ import trio
 
 from trio_mcast._base.interface import Interface
 from trio_mcast._interfaces.following import Event, LinkGone, LinkSeen
+from trio_mcast._machine.machine import Changes
 from trio_mcast._machine.winsock import (
     SIO_UDP_CONNRESET,
     SIO_UDP_NETRESET,
@@ -103,7 +104,7 @@ class Kernel:
         self.faults: dict[str, list[str]] = {}
         self.delivers_to_bystanders = True
         self.log: list[tuple[int, str, Any]] = []
-        self._watches: list[ModelWatch] = []
+        self._changes: list[ModelChanges] = []
         self._next_port = 49152
 
     # What the library asks of the system
@@ -123,10 +124,10 @@ class Kernel:
             return None
         return frozenset(key for sock in self.sockets for key in sock.memberships)
 
-    def open_watch(self) -> ModelWatch:
-        watch = ModelWatch(self)
-        self._watches.append(watch)
-        return watch
+    def open_changes(self) -> ModelChanges:
+        changes = ModelChanges(self)
+        self._changes.append(changes)
+        return changes
 
     def control(
         self, sock: ModelSocket, code: int, request: bytes = b"", answer_size: int = 0
@@ -186,8 +187,8 @@ class Kernel:
         self._announce(LinkGone(index))
 
     def _announce(self, event: Event) -> None:
-        for watch in self._watches:
-            watch.put(event)
+        for changes in self._changes:
+            changes.put(event)
 
     def arrive(self, packet: Packet) -> None:
         """By an interface, from the network or, if it is this host's own, from inside."""
@@ -226,7 +227,7 @@ class Kernel:
         return self._next_port
 
 
-class ModelWatch:
+class ModelChanges(Changes):
     """Announcements: all that matters from Linux, from others only that there was something."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -253,12 +254,9 @@ class ModelWatch:
         events, self._events = self._events, []
         return events if self.is_complete else []
 
-    def interrupt(self) -> None:
+    def close(self) -> None:
         self._is_closed = True
         self._waiting.unpark_all()
-
-    def close(self) -> None:
-        self.interrupt()
 
 
 class ModelSocket:

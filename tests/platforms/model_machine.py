@@ -17,7 +17,7 @@ from trio_mcast._machine.sockets import carry_out
 from trio_mcast._machine.winsock import Winsock, WSARecvMsg
 from trio_mcast._plan.socket_plan import SocketPlan
 
-from .model_kernel import Kernel, ModelWatch
+from .model_kernel import Kernel, ModelChanges
 from .systems import System
 
 
@@ -40,8 +40,8 @@ class ModelMachine(Machine):
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
         return self.kernel.list_groups()
 
-    def open_changes(self) -> ModelWatch:
-        return self.kernel.open_watch()
+    def open_changes(self) -> ModelChanges:
+        return self.kernel.open_changes()
 
     def open_receiving_sockets(self) -> ReceivingSockets:
         return ReceivingSockets(self._open_receiving_socket)

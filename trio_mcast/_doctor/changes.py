@@ -27,10 +27,10 @@ class MembershipWatch:
 
     def __init__(self) -> None:
         # In this order, so that nothing is missed between the two.
-        self._inspector = current_machine().inspector
-        self._announcements = self._inspector.open_group_changes()
-        self.is_live = self._announcements is not None
-        self.first = self._inspector.take_snapshot()
+        self._machine = current_machine()
+        self._announced = self._machine.open_changes()
+        self.is_live = self._announced is not None and self._announced.announces_joins
+        self.first = self._machine.inspector.take_snapshot()
         self._known = {(row.interface, row.group) for row in self.first.joined}
         self._names = {link.index: link.name for link in self.first.links}
 
@@ -38,17 +38,17 @@ class MembershipWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._announcements is not None:
-            self._announcements.close()
+        if self._announced is not None:
+            self._announced.close()
 
     async def wait(self) -> list[Change]:
         """Return who has joined or left, as soon as somebody has."""
         while True:
-            if self._announcements is None:
-                await trio.sleep(_POLL_SECONDS)
+            if self._announced is not None and self.is_live:
+                await self._announced.wait()
+                self._announced.read()
             else:
-                await trio.lowlevel.wait_readable(self._announcements.socket)
-                self._announcements.drain()
+                await trio.sleep(_POLL_SECONDS)
             # What was announced may be over already, and lost is what came too fast: so the table
             # is what counts, and the announcement tells when to look.
             before, self._known = self._known, self._look()
@@ -61,8 +61,9 @@ class MembershipWatch:
 
     def _look(self) -> set[tuple[int, str]]:
         # Names are kept, for those of interfaces that are gone.
-        self._names |= {i.index: i.name for i in current_machine().list_interfaces()}
-        return {(row.interface, row.group) for row in self._inspector.list_joined() or ()}
+        self._names |= {i.index: i.name for i in self._machine.list_interfaces()}
+        joined = self._machine.inspector.list_joined()
+        return {(row.interface, row.group) for row in joined or ()}
 
     def _name(self, index: int) -> str:
         return self._names.get(index, str(index))

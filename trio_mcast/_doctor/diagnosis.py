@@ -16,7 +16,7 @@ from .._addresses.parsing import (
 from .._interfaces.selection import ByName, Selection
 from .._machine.current import current_machine
 from .case import Case, Question
-from .watch import watch as watch_groups
+from .observing import observe
 
 
 async def examine(question: Question, seconds: float) -> Case:
@@ -25,7 +25,7 @@ async def examine(question: Question, seconds: float) -> Case:
     snapshot = machine.inspector.take_snapshot()
     if not question.groups or not seconds:
         return Case(question, snapshot)
-    return Case(question, snapshot, await watch_groups(machine, question, snapshot, seconds))
+    return Case(question, snapshot, await observe(machine, question, snapshot, seconds))
 
 
 def parse_question(group: object, port: object, interface: object, source: object) -> Question:

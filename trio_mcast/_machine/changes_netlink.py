@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-import trio
-
-from .._interfaces.following import AddressSeen, Event, EventsLost, GroupEnded, LinkGone, LinkSeen
+from .._interfaces.following import AddressSeen, Event, GroupEnded, LinkGone, LinkSeen
 from . import netlink
+from .announcement_socket import AnnouncementSocket
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 # Bits of sockaddr_nl.nl_groups: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
-_GROUPS: Final = 0x1 | 0x10 | 0x100
+_ANNOUNCED: Final = 0x1 | 0x10 | 0x100
 
 _SOL_NETLINK: Final = 270  # linux/socket.h
 _NETLINK_ADD_MEMBERSHIP: Final = 1  # linux/netlink.h
@@ -31,62 +29,36 @@ _LEAST_IPV6_MTU: Final = 1280
 _RECEIVE_BUFFER: Final = 1 << 20
 
 
-class NetlinkWatch:
-    """A socket that is readable when something was announced."""
+class NetlinkChanges(AnnouncementSocket):
+    """What rtnetlink announces in the network namespace of the thread that opens it."""
 
     is_complete = True
 
     def __init__(self) -> None:
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        super().__init__(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
         try:
-            self.socket.setblocking(False)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            self.socket.bind((0, _GROUPS))
-            _listen_to_groups(self.socket)
+            self.socket.bind((0, _ANNOUNCED))
+            self.announces_joins = self._listen_to_joins()
         except BaseException:
             self.socket.close()
             raise
 
+    def _listen_to_joins(self) -> bool:
+        """Linux announces them since 6.15."""
+        try:
+            for number in (_RTNLGRP_IPV4_MCADDR, _RTNLGRP_IPV6_MCADDR):
+                self.socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
+        except OSError:
+            return False
+        return True
+
     def look(self) -> list[Event]:
-        """How every interface is now, as if it were announced."""
         return [_link_seen(link) for link in netlink.list_links()]
 
-    async def wait(self) -> None:
-        """Return when something was announced."""
-        await trio.lowlevel.wait_readable(self.socket)
-
-    def read(self) -> list[Event]:
-        """What was announced since the last call, in order."""
-        events: list[Event] = []
-        while True:
-            try:
-                data = self.socket.recv(1 << 16)
-            except BlockingIOError:
-                return events
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                events.append(EventsLost())
-            else:
-                # Every join is announced too, and those of this program would be the most.
-                if not netlink.is_one(data, netlink.RTM_NEWMULTICAST):
-                    events += _read_events(data)
-
-    def interrupt(self) -> None:
-        """Before closing: whoever waits gets a ClosedResourceError."""
-        trio.lowlevel.notify_closing(self.socket)
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-def _listen_to_groups(sock: socket.socket) -> None:
-    """Since Linux 6.15 ends of memberships are announced, too. Before, they go unnoticed."""
-    for group in (_RTNLGRP_IPV4_MCADDR, _RTNLGRP_IPV6_MCADDR):
-        try:
-            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-        except OSError:
-            pass
+    def _parse(self, data: bytes) -> Iterable[Event]:
+        # Joins are the most by far, and this program's own are among them. They change nothing.
+        return () if netlink.is_one(data, netlink.RTM_NEWMULTICAST) else _read_events(data)
 
 
 def _read_events(data: bytes) -> Iterator[Event]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-import trio
-
-from .._interfaces.following import Event, EventsLost, LinkSeen
+from .._interfaces.following import Event, LinkSeen
+from .announcement_socket import AnnouncementSocket
 
 assert not TYPE_CHECKING or sys.platform == "darwin"
 
@@ -26,44 +24,14 @@ _IFF_RUNNING: Final = 0x40
 _HEADER: Final = struct.Struct("=HBBiiH")
 
 
-class RouteSocketWatch:
-    """A socket that is readable when something was announced."""
+class RouteSocketChanges(AnnouncementSocket):
+    """Deletions are not announced, nor addresses with all that matters: it is not complete."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket(_AF_ROUTE, socket.SOCK_RAW, 0)
-        self.socket.setblocking(False)
+        super().__init__(socket.socket(_AF_ROUTE, socket.SOCK_RAW, 0))
 
-    is_complete = False  # deletions are not announced, nor addresses with all that matters
-
-    def look(self) -> list[Event]:
-        """How every interface is now: nothing that a listing would not tell."""
-        return []
-
-    async def wait(self) -> None:
-        """Return when something was announced."""
-        await trio.lowlevel.wait_readable(self.socket)
-
-    def read(self) -> list[Event]:
-        """What was announced since the last call, in order."""
-        events: list[Event] = []
-        while True:
-            try:
-                data = self.socket.recv(1 << 16)
-            except BlockingIOError:
-                return events
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                events.append(EventsLost())
-            else:
-                events += read_messages_untrusted(data)
-
-    def interrupt(self) -> None:
-        """Before closing: whoever waits gets a ClosedResourceError."""
-        trio.lowlevel.notify_closing(self.socket)
-
-    def close(self) -> None:
-        self.socket.close()
+    def _parse(self, data: bytes) -> Iterable[Event]:
+        return read_messages_untrusted(data)
 
 
 def read_messages_untrusted(data: bytes) -> Iterator[Event]:

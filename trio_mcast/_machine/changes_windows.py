@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .._interfaces.following import Event
+from .machine import Changes
 from .winsock import OVERLAPPED, SIO_ADDRESS_LIST_CHANGE, Winsock
 
 assert not TYPE_CHECKING or sys.platform == "win32"
@@ -17,15 +18,13 @@ assert not TYPE_CHECKING or sys.platform == "win32"
 _POLL_SECONDS: Final = 2.0
 
 
-class AddressListWatch:
+class AddressListChanges(Changes):
     """A request to Winsock for each IP version that completes when its addresses change.
 
     That is when an interface comes, goes, or gets or loses an address; Windows takes the addresses
     from one that loses its carrier. A request tells of one change, so the next is made before
     anybody looks at what has changed: nothing that comes after the look is missed.
     """
-
-    is_complete = False
 
     def __init__(self) -> None:
         self._winsock = Winsock()
@@ -50,32 +49,25 @@ class AddressListWatch:
         # System tasks, since the requests are pending while nobody waits for changes. A request
         # that completes must have a task that waits for it: trio takes anything else for a bug.
         for sock in self._sockets:
-            trio.lowlevel.spawn_system_task(self._follow, sock, name="trio_mcast: watch addresses")
-
-    def look(self) -> list[Event]:
-        """How every interface is now: nothing that a listing would not tell."""
-        return []
+            trio.lowlevel.spawn_system_task(
+                self._wait_for_changes, sock, name="trio_mcast: wait for changes"
+            )
 
     async def wait(self) -> None:
-        """Return when something has changed, or might have."""
         await trio.lowlevel.checkpoint()
         while not self._has_changed and not self._is_closed:
             await self._waiting.park()
         if self._is_closed:
-            raise trio.ClosedResourceError("the watch was closed")
+            raise trio.ClosedResourceError("the announcements were closed")
 
     def read(self) -> list[Event]:
         """Only that there was something, which a comparison of listings finds."""
         self._has_changed = False
         return []
 
-    def interrupt(self) -> None:
-        """Before closing: whoever waits gets a ClosedResourceError."""
+    def close(self) -> None:
         self._is_closed = True
         self._waiting.unpark_all()
-
-    def close(self) -> None:
-        self.interrupt()
         for sock in self._sockets:
             sock.close()
 
@@ -83,7 +75,7 @@ class AddressListWatch:
         self._has_changed = True
         self._waiting.unpark_all()
 
-    async def _follow(self, sock: socket.socket) -> None:
+    async def _wait_for_changes(self, sock: socket.socket) -> None:
         """The task of one IP version. It must not raise."""
         while not self._is_closed:
             overlapped = OVERLAPPED()

@@ -175,7 +175,6 @@ class InterfaceFeed:
 
     def _close_changes(self) -> None:
         if self._changes is not None:
-            self._changes.interrupt()
             self._changes.close()
 
     # What happens

@@ -15,26 +15,15 @@ from .._base.interface import Interface
 from .._base.snapshot import Joined, Link, Route, Sighting, Snapshot, UdpSocket
 
 
-class Announcements(Protocol):
-    """A socket that is readable when something was announced."""
+class Capture(Protocol):
+    """What comes in, before firewall and routes have a say: a socket that is readable then."""
 
     socket: socket.socket
-
-    def close(self) -> None: ...
-
-
-class Capture(Announcements, Protocol):
-    """What comes in, before firewall and routes have a say."""
 
     def read(self) -> list[Sighting]:
         """What has come in since the last call. It does not wait."""
 
-
-class GroupChanges(Announcements, Protocol):
-    """Announcements that somebody has joined or left a group."""
-
-    def drain(self) -> None:
-        """Take off what was announced; look who has joined what now."""
+    def close(self) -> None: ...
 
 
 class Inspector:
@@ -88,10 +77,6 @@ class Inspector:
 
     def open_capture(self) -> Capture | None:
         """None where the system has none, or this user may not."""
-        return None
-
-    def open_group_changes(self) -> GroupChanges | None:
-        """None where the system does not announce them."""
         return None
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from .._base.interface import Interface
 from .._base.snapshot import Chain, Joined, Link, Route, Snapshot, UdpSocket
-from . import capture, group_changes as watch_groups, netlink, proc
-from .inspector import Capture, GroupChanges, SystemInspector, link_from
+from . import capture, netlink, proc
+from .inspector import Capture, SystemInspector, link_from
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -150,12 +150,6 @@ class LinuxInspector(SystemInspector):
     def open_capture(self) -> Capture | None:
         try:
             return capture.PacketCapture()
-        except OSError:
-            return None
-
-    def open_group_changes(self) -> GroupChanges | None:
-        try:
-            return watch_groups.GroupWatch()
         except OSError:
             return None
 

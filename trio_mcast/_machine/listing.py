@@ -19,7 +19,7 @@ _FAR_AWAY: Final[dict[int, IPv4Address | IPv6Address]] = {
 
 def list_interfaces() -> tuple[Interface, ...]:
     """Of the calling thread's network namespace."""
-    addresses = _scan_addresses()
+    addresses = _list_addresses()
     return tuple(
         Interface(
             name=link.name,
@@ -32,7 +32,7 @@ def list_interfaces() -> tuple[Interface, ...]:
             mtu=link.mtu,
             has_ipv6=link.has_ipv6,
         )
-        for link in sorted(_scan_links(), key=lambda link: link.index)
+        for link in sorted(list_links(), key=lambda link: link.index)
     )
 
 
@@ -43,7 +43,7 @@ def find_default_interface(version: IPVersion) -> Interface | None:
     return next((interface for interface in listing if interface.index == index), None)
 
 
-def _scan_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
+def _list_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
     import ifaddr  # late: its import costs more than that of the rest of this package
 
     addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
@@ -63,7 +63,7 @@ if sys.platform == "linux":
 
     IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x1000  # linux/if.h
 
-    def _scan_links() -> list[LinkState]:
+    def list_links() -> list[LinkState]:
         return [
             LinkState(
                 link.index,
@@ -86,9 +86,9 @@ else:
     import socket
 
     if sys.platform == "win32":
-        from .listing_windows import scan_links as _scan_links
+        from .listing_windows import list_links
     else:
-        from .listing_bsd import scan_links as _scan_links
+        from .listing_bsd import list_links
 
     def _find_outgoing_interface(
         destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]

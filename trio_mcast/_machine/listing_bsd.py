@@ -18,7 +18,7 @@ SIOCGIFMTU: Final = 0xC0206933
 IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x8000
 
 
-def scan_links() -> list[LinkState]:
+def list_links() -> list[LinkState]:
     links = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for index, name in socket.if_nameindex():

@@ -46,7 +46,7 @@ IP_ADAPTER_ADDRESSES._fields_ = [
 ]
 
 
-def scan_links() -> list[LinkState]:
+def list_links() -> list[LinkState]:
     library = ctypes.WinDLL("iphlpapi")
     size = wintypes.ULONG(15 * 1024)  # what Microsoft's documentation advises to begin with
     while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Protocol
 
 from .._base.interface import Interface, IPVersion
 from .._interfaces.following import Event
@@ -19,12 +18,18 @@ from .receiving import ReceivingSockets
 from .sending import SendingSocket
 
 
-class Changes(Protocol):
-    """Announcements of what changes about a machine's interfaces."""
+class Changes(ABC):
+    """Announcements of what changes about a machine's interfaces.
 
-    is_complete: bool
-    """Whether everything that matters is announced. If not, compare listings as well."""
+    Attributes:
+      is_complete: everything that matters is announced. If not, compare listings as well
+      announces_joins: so is who joins and leaves. `read` does not tell of it, but `wait` returns
+    """
 
+    is_complete: bool = False
+    announces_joins: bool = False
+
+    @abstractmethod
     async def wait(self) -> None:
         """Return when something was announced since the last `read`, or might have been.
 
@@ -34,18 +39,20 @@ class Changes(Protocol):
         """
 
     def look(self) -> list[Event]:
-        """How every interface is now, as if it were announced."""
+        """How every interface is now, as if it were announced; nothing where that tells no more
+        than a listing."""
+        return []
 
+    @abstractmethod
     def read(self) -> list[Event]:
         """What was announced since the last call, in order. It does not wait.
 
         It may be called while a task waits.
         """
 
-    def interrupt(self) -> None:
-        """Before closing: whoever waits gets a ClosedResourceError."""
-
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Whoever waits gets a ClosedResourceError."""
 
 
 class Machine(ABC):

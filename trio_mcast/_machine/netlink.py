@@ -159,6 +159,11 @@ def read_messages(data: bytes) -> Iterator[Message]:
         offset += _aligned(length)
 
 
+def _text(payload: bytes | None) -> str:
+    """A name, which may be in any encoding, or none."""
+    return (payload or b"").rstrip(b"\0").decode(errors="surrogateescape")
+
+
 def read_attributes(data: bytes) -> dict[int, bytes]:
     """Take a run of attributes apart: number to payload, the last of a number winning."""
     found = {}
@@ -184,13 +189,13 @@ def read_link(body: bytes) -> Link | None:
     changes = attributes.get(IFLA_CARRIER_CHANGES)
     return Link(
         index,
-        attributes.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+        _text(attributes.get(IFLA_IFNAME)),
         flags,
         int.from_bytes(attributes.get(IFLA_MTU, b""), sys.byteorder),
         bool(flags & IFF_LOWER_UP),
         int.from_bytes(changes, sys.byteorder) if changes else None,
         _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
-        attributes.get(IFLA_QDISC, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+        _text(attributes.get(IFLA_QDISC)),
         attributes.get(IFLA_ADDRESS, b""),
     )
 
@@ -243,7 +248,7 @@ def list_link_details() -> dict[int, LinkDetails]:
 
 def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
     info = read_attributes(attributes.get(IFLA_LINKINFO, b""))
-    kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    kind = _text(info.get(IFLA_INFO_KIND))
     bridge = read_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
     port = read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
     if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
@@ -350,8 +355,8 @@ def list_firewall_chains() -> tuple[Chain, ...]:
         found.append(
             Chain(
                 family,
-                attributes.get(NFTA_CHAIN_TABLE, b"").rstrip(b"\0").decode(),
-                attributes.get(NFTA_CHAIN_NAME, b"").rstrip(b"\0").decode(),
+                _text(attributes.get(NFTA_CHAIN_TABLE)),
+                _text(attributes.get(NFTA_CHAIN_NAME)),
                 "ingress" if family == "netdev" and number == 0 else hooks[number],
                 "accept" if any(attributes.get(NFTA_CHAIN_POLICY, b"\1")) else "drop",
             )

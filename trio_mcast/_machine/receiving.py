@@ -128,7 +128,7 @@ class ReceivingSocket(ABC):
         """
 
     def fileno(self) -> int:
-        """The descriptor, for machines that can watch many; -1 on others."""
+        """The descriptor, for machines that can wait for many; -1 on others."""
         return -1
 
     # What else can be done with it

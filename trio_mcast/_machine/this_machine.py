@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from .._base.interface import Interface, IPVersion
 from .._plan.socket_plan import SocketPlan
-from . import listing as scan
+from . import listing
 from .inspector import Inspector, SystemInspector
 from .machine import Changes, Machine
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
@@ -28,10 +28,10 @@ class ThisMachine(Machine):
         self.platform = current_platform()
 
     def list_interfaces(self) -> tuple[Interface, ...]:
-        return scan.list_interfaces()
+        return listing.list_interfaces()
 
     def default_interface(self, version: IPVersion) -> Interface | None:
-        return scan.find_default_interface(version)
+        return listing.find_default_interface(version)
 
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
         if sys.platform != "linux":
@@ -56,17 +56,17 @@ class ThisMachine(Machine):
     def open_changes(self) -> Changes | None:
         try:
             if sys.platform == "linux":
-                from .changes_netlink import NetlinkWatch
+                from .changes_netlink import NetlinkChanges
 
-                return NetlinkWatch()
+                return NetlinkChanges()
             if sys.platform == "darwin":
-                from .changes_route import RouteSocketWatch
+                from .changes_route import RouteSocketChanges
 
-                return RouteSocketWatch()
+                return RouteSocketChanges()
             if sys.platform == "win32":
-                from .changes_windows import AddressListWatch
+                from .changes_windows import AddressListChanges
 
-                return AddressListWatch()
+                return AddressListChanges()
         except OSError:  # a sandbox without AF_NETLINK or AF_ROUTE, or no descriptor left
             pass
         return None

@@ -6,7 +6,7 @@ Everything that decides about this lives here. The rules:
 2. Tasks that find nothing held stand in a line, and are served in the order in which they came.
    Nobody takes what is held from under them. So nothing is held while somebody stands in line,
    but for the moment in which the first is being woken to take it.
-3. Where the system can watch many sockets by one descriptor (a `SocketSet`), the first in line
+3. Where the system can wait for many sockets by one descriptor (a `SocketSet`), the first in line
    waits for the sockets itself, and reads when some are ready. A datagram then reaches the program
    by one wake-up, where a background task that hands it over would cost a second one. When the
    first leaves, the next in line is woken to wait in its place.
@@ -91,7 +91,7 @@ class Delivery:
 
         Args:
           waits_when_full: with overflow "wait"; False with "drop-oldest"
-          sockets: the set to watch by; None where the system has none
+          sockets: the set to wait by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
           report_broken: is told of a socket that cannot be read, and closes it
         """
@@ -106,7 +106,7 @@ class Delivery:
         self._poller: _Waiter | None = None  # the first in line, once it waits for the sockets
         self._until_others_run = _TAKES_PER_TURN
 
-        self._watched: dict[int, ReceivingSocket] = {}
+        self._by_number: dict[int, ReceivingSocket] = {}
         self._ready: Sequence[int] = ()  # whose turn to be read is next
         self._may_have_more = False  # whether the last read left something, as far as is known
         self._reads = 0  # by the program's tasks
@@ -270,9 +270,9 @@ class Delivery:
         count = 0  # also of those that nobody wants
         self._may_have_more = True
         limit = min(_DATAGRAMS_PER_TURN, self._room())
-        watched = self._watched
-        if is_urgent and not self._ready and len(watched) == 1:
-            self._ready = tuple(watched)  # no need to ask which of them
+        by_number = self._by_number
+        if is_urgent and not self._ready and len(by_number) == 1:
+            self._ready = tuple(by_number)  # no need to ask which of them
         before: Sequence[int] = ()
         while count < limit and not self._is_closed:
             is_fresh = not self._ready
@@ -284,7 +284,7 @@ class Delivery:
             count_before = count
             left = iter(ready)
             for number in left:
-                sock = watched.get(number)
+                sock = by_number.get(number)
                 if sock is None:
                     continue
                 try:
@@ -304,7 +304,7 @@ class Delivery:
             self._hold(found)
 
     def _find_ready(self) -> Sequence[int]:
-        return tuple(self._watched) if self._sockets is None else self._sockets.ready()
+        return tuple(self._by_number) if self._sockets is None else self._sockets.ready()
 
     def _hold(self, batch: list[Datagram]) -> None:
         held = self._held
@@ -375,27 +375,27 @@ class Delivery:
     @trio.lowlevel.enable_ki_protection
     async def deliver_from(self, sock: ReceivingSocket) -> None:
         """The task of a socket, until it is closed, or has retired and is empty."""
-        watched, sockets = self._watched, self._sockets
+        by_number, sockets = self._by_number, self._sockets
         if sockets is not None and not sock.over.is_set():
             try:
                 number = sockets.add(sock)
             except OSError:
                 pass  # There is no room for one more in the set, so it is waited for by itself.
             else:
-                watched[number] = sock
+                by_number[number] = sock
                 try:
                     await sock.over.wait()
                 finally:
                     sockets.remove(sock)
                     # Once it is closed, its number may be another socket's.
-                    if watched.get(number) is sock:
-                        del watched[number]
+                    if by_number.get(number) is sock:
+                        del by_number[number]
         number = -id(sock)  # no descriptor
-        watched[number] = sock
+        by_number[number] = sock
         try:
             await self._read_alone(sock)
         finally:
-            del watched[number]
+            del by_number[number]
 
     async def _read_alone(self, sock: ReceivingSocket) -> None:
         has_more = False

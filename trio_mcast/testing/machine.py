@@ -19,7 +19,7 @@ from .._base.interface import Interface, IPVersion
 from .._base.source_filter import SourceFilter
 from .._interfaces.following import Event, LinkSeen, compare_listings
 from .._interfaces.selection import Selection
-from .._machine.machine import Machine
+from .._machine.machine import Changes, Machine
 from .._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, ReceivingSockets
 from .._machine.sending import Payload, SendingSocket
 from .._plan.options import SocketOption
@@ -418,7 +418,7 @@ class MemorySendingSocket(SendingSocket):
         self._waiting.unpark_all()
 
 
-class MemoryChanges:
+class MemoryChanges(Changes):
     """Announcements of a made-up machine."""
 
     is_complete = True
@@ -446,11 +446,9 @@ class MemoryChanges:
         events, self._events = self._events, []
         return events
 
-    def interrupt(self) -> None:
+    def close(self) -> None:
         self._is_closed = True
         self._waiting.unpark_all()
-
-    def close(self) -> None:
         self._machine.forget(self)
 
 

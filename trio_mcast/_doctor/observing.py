@@ -26,38 +26,37 @@ from .evidence import Attempt, LocalRoute, Observation, Query, Stream
 _StreamKey = tuple[str, int, str, int, "int | None"]
 
 
-async def watch(
+async def observe(
     machine: Machine, question: Question, snapshot: Snapshot, seconds: float
 ) -> Observation:
     """Join the groups wherever they may arrive, and count for some seconds."""
     inspector = machine.inspector
-    watch = _Watch(machine, question, snapshot)
-    with watch:
-        watch.open()
+    with _Observer(machine, question, snapshot) as observer:
+        observer.open()
         before = inspector.read_counters()
         sockets_before = inspector.list_udp_sockets()
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
-                for sock in watch.sockets:
-                    nursery.start_soon(watch.listen, sock)
-                nursery.start_soon(watch.look_at_the_wire)
+                for sock in observer.sockets:
+                    nursery.start_soon(observer.listen, sock)
+                nursery.start_soon(observer.look_at_the_wire)
                 await trio.sleep_forever()
-        watch.read_the_rest()
+        observer.read_the_rest()
         after = inspector.read_counters()
         growth = {name: value - before.get(name, 0) for name, value in after.items()}
         return Observation(
             seconds,
-            watch.port,
+            observer.port,
             {name: value for name, value in growth.items() if value},
-            tuple(watch.joins),
-            tuple(watch.sends),
-            watch.arrivals(),
-            watch.sightings(),
-            watch.queries(),
-            tuple(watch.find_routes()),
-            tuple(watch.find_local_routes()),
+            tuple(observer.joins),
+            tuple(observer.sends),
+            observer.arrivals(),
+            observer.sightings(),
+            observer.queries(),
+            tuple(observer.find_routes()),
+            tuple(observer.find_local_routes()),
             tuple(_find_losses(sockets_before, inspector.list_udp_sockets())),
-            tuple(watch.find_vanished()),
+            tuple(observer.find_vanished()),
         )
 
 
@@ -74,7 +73,7 @@ def choose_port(question: Question, snapshot: Snapshot) -> int | None:
     return None
 
 
-class _Watch(ExitStack):
+class _Observer(ExitStack):
     """The sockets, and what they have told so far."""
 
     def __init__(self, machine: Machine, question: Question, snapshot: Snapshot) -> None:

@@ -15,7 +15,7 @@ import ifaddr
 import pytest
 
 from trio_mcast import default_interface, list_interfaces
-from trio_mcast._machine import listing as scan
+from trio_mcast._machine import listing
 from trio_mcast._machine.link_state import LinkState
 
 ETH0 = LinkState(2, "eth0", True, False, True, 1500)
@@ -33,7 +33,7 @@ def adapter(index: int | None, *ips: SimpleNamespace) -> SimpleNamespace:
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(links: list[LinkState], adapters: list[Any]) -> None:
-        monkeypatch.setattr(scan, "_scan_links", lambda: links)
+        monkeypatch.setattr(listing, "list_links", lambda: links)
         monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
 
     return install
@@ -85,7 +85,7 @@ def test_the_default_interface_is_the_one_that_the_route_names(
         asked.append(destination)
         return {4: 7, 6: None}[destination.version]
 
-    monkeypatch.setattr(scan, "_find_outgoing_interface", find)
+    monkeypatch.setattr(listing, "_find_outgoing_interface", find)
     assert getattr(default_interface(4), "name", None) == "{0A1B}"
     assert default_interface(6) is None
     assert [address.version for address in asked] == [4, 6]
@@ -96,7 +96,7 @@ def test_a_default_route_by_an_interface_that_has_just_gone_is_none(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system([ETH0], [])
-    monkeypatch.setattr(scan, "_find_outgoing_interface", lambda *_: 99)
+    monkeypatch.setattr(listing, "_find_outgoing_interface", lambda *_: 99)
     assert default_interface() is None
 
 

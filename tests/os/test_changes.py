@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_mcast._interfaces.following import EventsLost, LinkSeen
-from trio_mcast._machine import changes_route as watch_route, this_machine
-from trio_mcast._machine.changes_route import RouteSocketWatch, read_messages_untrusted
+from trio_mcast._machine import changes_route, this_machine
+from trio_mcast._machine.changes_route import RouteSocketChanges, read_messages_untrusted
 from trio_mcast._machine.this_machine import ThisMachine
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
@@ -36,9 +36,9 @@ class ScriptedSocket:
 
 
 def with_socket(kind: type, *script: bytes | int) -> Any:
-    watch = kind.__new__(kind)
-    watch.socket = ScriptedSocket(*script)
-    return watch
+    changes = kind.__new__(kind)
+    changes.socket = ScriptedSocket(*script)
+    return changes
 
 
 # --- Linux -------------------------------------------------------------------------------------
@@ -50,59 +50,59 @@ def link_message(index: int, kind: int = 16) -> bytes:
 
 @on_linux
 def test_all_datagrams_that_are_there_are_read_in_order() -> None:
-    from trio_mcast._machine.changes_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkChanges
 
-    watch = with_socket(NetlinkWatch, link_message(1) + link_message(2), link_message(3))
-    assert [event.index for event in watch.read()] == [1, 2, 3]
-    assert watch.read() == []
+    changes = with_socket(NetlinkChanges, link_message(1) + link_message(2), link_message(3))
+    assert [event.index for event in changes.read()] == [1, 2, 3]
+    assert changes.read() == []
 
 
 @on_linux
 def test_that_announcements_were_lost_is_an_event_and_reading_goes_on() -> None:
-    from trio_mcast._machine.changes_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkChanges
 
-    watch = with_socket(NetlinkWatch, link_message(1), errno.ENOBUFS, link_message(2))
-    first, second, third = watch.read()
+    changes = with_socket(NetlinkChanges, link_message(1), errno.ENOBUFS, link_message(2))
+    first, second, third = changes.read()
     assert (first.index, second, third.index) == (1, EventsLost(), 2)
 
 
 @on_linux
 def test_another_error_of_the_socket_is_raised() -> None:
-    from trio_mcast._machine.changes_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkChanges
 
     with pytest.raises(OSError) as caught:
-        with_socket(NetlinkWatch, errno.EBADF).read()
+        with_socket(NetlinkChanges, errno.EBADF).read()
     assert caught.value.errno == errno.EBADF
 
 
 @on_linux
 def test_messages_about_other_matters_are_passed_over() -> None:
-    from trio_mcast._machine.changes_netlink import NetlinkWatch
+    from trio_mcast._machine.changes_netlink import NetlinkChanges
 
     of_a_bridge = struct.pack("=IHHIIBxHiII", 32, 16, 0, 0, 0, 7, 1, 9, 0, 0)
     of_a_route = struct.pack("=IHHII12x", 28, 24, 0, 0, 0)
     of_decnet = struct.pack("=IHHIIBBBBI", 24, 20, 0, 0, 0, 12, 0, 0, 0, 9)
-    assert with_socket(NetlinkWatch, of_a_bridge + of_a_route + of_decnet).read() == []
+    assert with_socket(NetlinkChanges, of_a_bridge + of_a_route + of_decnet).read() == []
 
 
 @on_linux
-def test_a_watch_sees_every_interface_at_first_and_is_quiet_then() -> None:
-    watch = ThisMachine().open_changes()
-    assert watch is not None
+def test_a_look_sees_every_interface_at_first_and_is_quiet_then() -> None:
+    changes = ThisMachine().open_changes()
+    assert changes is not None
     try:
-        assert {event.index for event in watch.look() if isinstance(event, LinkSeen)} == {
+        assert {event.index for event in changes.look() if isinstance(event, LinkSeen)} == {
             index for index, _name in socket.if_nameindex()
         }
-        assert not watch.socket.getblocking()
-        assert watch.is_complete
+        assert not changes.socket.getblocking()
+        assert changes.is_complete
     finally:
-        watch.close()
-    assert watch.socket.fileno() == -1
+        changes.close()
+    assert changes.socket.fileno() == -1
 
 
 @on_linux
 @pytest.mark.parametrize("refusing", ["setsockopt", "bind"])
-def test_a_watch_that_cannot_be_set_up_leaves_no_socket_open(
+def test_announcements_that_cannot_be_listened_to_leave_no_socket_open(
     refusing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[socket.socket] = []
@@ -122,7 +122,7 @@ def test_a_watch_that_cannot_be_set_up_leaves_no_socket_open(
 
 
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EMFILE, errno.EPERM])
-def test_a_system_that_lets_nobody_watch_is_watched_in_another_way(
+def test_a_system_that_lets_nobody_listen_is_looked_at_instead(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_system_that_lets_nobody_watch_is_watched_in_another_way(
     assert ThisMachine().open_changes() is None
 
 
-def test_an_unknown_system_is_watched_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_system_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(this_machine, "sys", type("sys", (), {"platform": "plan9"}))
     assert ThisMachine().open_changes() is None
 
@@ -141,7 +141,7 @@ def test_an_unknown_system_is_watched_in_another_way(monkeypatch: pytest.MonkeyP
 
 
 def route_message(
-    index: int, *, kind: int = watch_route.RTM_IFINFO, flags: int = 0x40, version: int = 5
+    index: int, *, kind: int = changes_route.RTM_IFINFO, flags: int = 0x40, version: int = 5
 ) -> bytes:
     """struct if_msghdr of net/if.h, whose length is 112 bytes."""
     return struct.pack("=HBBiiH", 112, version, kind, 0, flags, index).ljust(112, b"\0")
@@ -157,8 +157,8 @@ def test_the_state_of_an_interface_is_read() -> None:
 
 def test_other_messages_and_other_versions_are_passed_over() -> None:
     data = (
-        route_message(4, kind=watch_route.RTM_NEWADDR)
-        + route_message(5, kind=watch_route.RTM_DELADDR)
+        route_message(4, kind=changes_route.RTM_NEWADDR)
+        + route_message(5, kind=changes_route.RTM_DELADDR)
         + route_message(6, version=4)
         + route_message(7)
     )
@@ -177,10 +177,10 @@ def test_an_impossible_length_ends_the_reading(length: int) -> None:
 
 
 def test_a_routing_socket_is_read_until_there_is_nothing() -> None:
-    watch = with_socket(RouteSocketWatch, route_message(4), errno.ENOBUFS, route_message(5))
-    assert watch.read() == [LinkSeen(4), EventsLost(), LinkSeen(5)]
-    assert watch.read() == []
-    assert not watch.is_complete
-    assert watch.look() == []
+    changes = with_socket(RouteSocketChanges, route_message(4), errno.ENOBUFS, route_message(5))
+    assert changes.read() == [LinkSeen(4), EventsLost(), LinkSeen(5)]
+    assert changes.read() == []
+    assert not changes.is_complete
+    assert changes.look() == []
     with pytest.raises(OSError):
-        with_socket(RouteSocketWatch, errno.EBADF).read()
+        with_socket(RouteSocketChanges, errno.EBADF).read()

@@ -1,0 +1,47 @@
+"""Announcements that come by a socket of the kernel's."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from abc import abstractmethod
+from collections.abc import Iterable
+
+import trio
+
+from .._interfaces.following import Event, EventsLost
+from .machine import Changes
+
+
+class AnnouncementSocket(Changes):
+    """A socket that is readable when something was announced."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Takes the socket over."""
+        self.socket: socket.socket = sock
+        sock.setblocking(False)
+
+    async def wait(self) -> None:
+        await trio.lowlevel.wait_readable(self.socket)
+
+    def read(self) -> list[Event]:
+        events: list[Event] = []
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except BlockingIOError:
+                return events
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                events.append(EventsLost())
+            else:
+                events += self._parse(data)
+
+    @abstractmethod
+    def _parse(self, data: bytes) -> Iterable[Event]:
+        """What the kernel says in one datagram. It is trusted."""
+
+    def close(self) -> None:
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
