@@ -15,7 +15,8 @@ Everything is here but two namespaces: `trio_mcast.lowlevel`, the socket options
 as plain values, and `trio_mcast.testing`, for the tests of programs that use this library.
 """
 
-from ._addresses.classification import Classification as Classification, classify as classify
+from ._addresses.classification import Classification as Classification
+from ._addresses.classify import classify as classify
 from ._addresses.groups import (
     embedded_rp_groups as embedded_rp_groups,
     ethernet_address as ethernet_address,
@@ -61,8 +62,8 @@ from ._receive.receiver import (
     open_receiver as open_receiver,
     run_receiver as run_receiver,
 )
+from ._send.answers import Answer as Answer
 from ._send.sender import (
-    Answer as Answer,
     MulticastSender as MulticastSender,
     open_sender as open_sender,
 )

@@ -10,14 +10,11 @@ from ._machine.sockets import (
     current_platform as current_platform,
     open_planned_socket as open_planned_socket,
 )
+from ._plan.linux import LINUX as LINUX, LINUX_32BIT as LINUX_32BIT
+from ._plan.macos import MACOS as MACOS
 from ._plan.options import SocketOption as SocketOption
-from ._plan.platforms import (
-    LINUX as LINUX,
-    LINUX_32BIT as LINUX_32BIT,
-    MACOS as MACOS,
-    WINDOWS as WINDOWS,
-    Platform as Platform,
-)
+from ._plan.platforms import Platform as Platform
 from ._plan.receiver_plan import plan_receiver as plan_receiver
 from ._plan.sender_plan import plan_sender as plan_sender
 from ._plan.socket_plan import SocketPlan as SocketPlan
+from ._plan.windows import WINDOWS as WINDOWS

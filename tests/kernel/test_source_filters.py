@@ -12,6 +12,7 @@ from kernel.receiving import BOTH, SOURCE_SPECIFIC, everything
 
 import trio_mcast
 from trio_mcast import MulticastReceiver
+from trio_mcast._base.source_filter import FilterMode
 
 Address = IPv4Address | IPv6Address
 Filter = tuple[set[Address], set[Address]]
@@ -355,7 +356,7 @@ def test_a_filter_holds_again_after_its_interface_was_re_created(
     network: Network,
     udp_port: int,
     group: str,
-    mode: trio_mcast._plan.platforms.FilterMode,
+    mode: FilterMode,
     count: str,
     named: bool,
     keeps_index: bool,

@@ -86,7 +86,7 @@ def test_messages_about_other_matters_are_passed_over() -> None:
 
 
 @on_linux
-def test_a_look_sees_every_interface_at_first_and_is_quiet_then() -> None:
+async def test_a_look_sees_every_interface_at_first_and_is_quiet_then() -> None:
     changes = ThisMachine().open_changes()
     assert changes is not None
     try:

@@ -21,8 +21,8 @@ from trio_mcast import Datagram, list_interfaces
 from trio_mcast._machine import sources, this_machine
 from trio_mcast._machine.read_recvmsg import Memory, RecvmsgSocket
 from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
+from trio_mcast._plan.linux import LINUX
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
-from trio_mcast._plan.platforms import LINUX
 from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_interface
 

@@ -23,11 +23,13 @@ from trio_mcast._machine.sockets import (
     read_receive_buffer,
     set_option,
 )
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import FALLBACK_ERRORS, SocketOption
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS
 from trio_mcast._plan.receiver_plan import plan_receiver
 from trio_mcast._plan.sender_plan import plan_sender
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._plan.windows import WINDOWS
 
 GROUP4, GROUP6, SSM4 = "233.252.0.1", "ff15::4d43:1", "232.1.2.3"
 SOURCES4 = ("192.0.2.1", "192.0.2.2")

@@ -19,6 +19,9 @@ from plan.platform_table import constants, option_names
 
 from trio_mcast._base.interface import Interface
 from trio_mcast._base.source_filter import SourceFilter
+from trio_mcast._plan.joining import plan_filter_change, plan_leave
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import (
     SocketOption,
     pack_group_filter,
@@ -34,10 +37,11 @@ from trio_mcast._plan.packet_info import (
     packet_info_options,
     read_ancillary_untrusted,
 )
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
-from trio_mcast._plan.receiver_plan import plan_filter_change, plan_leave, plan_receiver
+from trio_mcast._plan.platforms import Platform
+from trio_mcast._plan.receiver_plan import plan_receiver
 from trio_mcast._plan.sender_plan import plan_sender
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._plan.windows import WINDOWS, WINDOWS_32BIT
 
 
 def own_platform() -> Platform | None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from trio_mcast._addresses.classification import classify
+from trio_mcast._addresses.classify import classify
 from trio_mcast._addresses.parsing import (
     Group,
     check_sendable,

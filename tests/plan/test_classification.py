@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, example, given, strategies as st
 
 from trio_mcast._addresses import assignments
-from trio_mcast._addresses.classification import Classification, Flags, classify
+from trio_mcast._addresses.classification import Classification, Flags
+from trio_mcast._addresses.classify import classify
 from trio_mcast._addresses.registry import (
     IPV4_BLOCKS,
     IPV6_KINDS,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import (
     pack_group_req,
     pack_group_source_req,
@@ -15,7 +17,8 @@ from trio_mcast._plan.options import (
     pack_ip_mreqn,
     pack_ipv6_mreq,
 )
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
+from trio_mcast._plan.platforms import Platform
+from trio_mcast._plan.windows import WINDOWS
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "constants.json").read_text())
 INPUTS = DATA["test_vectors"]["inputs"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from trio_mcast._addresses.classification import classify
+from trio_mcast._addresses.classify import classify
 from trio_mcast._addresses.groups import (
     embedded_rp_groups,
     ethernet_address,

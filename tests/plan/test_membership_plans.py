@@ -35,15 +35,14 @@ from plan.written_out import (
 from trio_mcast._addresses.parsing import IPAddress
 from trio_mcast._base.errors import AddressError
 from trio_mcast._base.source_filter import SourceFilter
+from trio_mcast._plan.joining import plan_filter_change, plan_leave
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import SocketOption, pack_group_filter
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
-from trio_mcast._plan.receiver_plan import (
-    ReceiverPlanner,
-    plan_filter_change,
-    plan_leave,
-    plan_receiver,
-)
+from trio_mcast._plan.platforms import Platform
+from trio_mcast._plan.receiver_plan import ReceiverPlanner, plan_receiver
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._plan.windows import WINDOWS
 
 # linux: sysctl net.ipv4.igmp_max_msf, net.ipv6.mld_max_msf; macOS: netinet/in.h
 MOST_SOURCES: dict[tuple[Platform, int], int | None] = {

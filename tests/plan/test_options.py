@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_mcast._addresses.parsing import IPAddress
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import (
     FALLBACK_ERRORS,
     SocketOption,
@@ -29,7 +31,8 @@ from trio_mcast._plan.options import (
     pack_name,
     pack_sockaddr,
 )
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, OptionName, Platform
+from trio_mcast._plan.platforms import OptionName, Platform
+from trio_mcast._plan.windows import WINDOWS
 
 PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS]
 AF_INET6 = {LINUX: 10, LINUX_32BIT: 10, MACOS: 30, WINDOWS: 23}

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_mcast import NotSupportedError
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.packet_info import (
     PACKET_INFO,
     AncillaryData,
@@ -17,14 +19,8 @@ from trio_mcast._plan.packet_info import (
     read_control_batch_untrusted,
     read_control_buffer_untrusted,
 )
-from trio_mcast._plan.platforms import (
-    LINUX,
-    LINUX_32BIT,
-    MACOS,
-    WINDOWS,
-    WINDOWS_32BIT,
-    Platform,
-)
+from trio_mcast._plan.platforms import Platform
+from trio_mcast._plan.windows import WINDOWS, WINDOWS_32BIT
 
 PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT]
 SOL_SOCKET = {LINUX: 1, LINUX_32BIT: 1, MACOS: 0xFFFF}

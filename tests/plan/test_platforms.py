@@ -11,12 +11,9 @@ from plan.platform_table import constants, option_names
 
 from trio_mcast import lowlevel
 from trio_mcast._base.interface import Interface
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.platforms import (
-    LINUX,
-    LINUX_32BIT,
-    MACOS,
-    WINDOWS,
-    WINDOWS_32BIT,
     AncillaryFormat,
     ControlLayout,
     Family,
@@ -26,6 +23,7 @@ from trio_mcast._plan.platforms import (
 )
 from trio_mcast._plan.receiver_plan import plan_receiver
 from trio_mcast._plan.sender_plan import plan_sender
+from trio_mcast._plan.windows import WINDOWS, WINDOWS_32BIT
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "constants.json").read_text())
 

@@ -40,10 +40,13 @@ from plan.written_out import (
 
 from trio_mcast import AddressError, NotSupportedError
 from trio_mcast._addresses.parsing import parse_group
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import SocketOption
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, Platform
+from trio_mcast._plan.platforms import Platform
 from trio_mcast._plan.receiver_plan import DEFAULT_RECEIVE_BUFFER, plan_receiver
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._plan.windows import WINDOWS
 
 # --- Receiving: the table ----------------------------------------------------------------------
 

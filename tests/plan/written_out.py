@@ -6,8 +6,10 @@ from dataclasses import replace
 from ipaddress import ip_interface
 
 from trio_mcast._base.interface import Interface
+from trio_mcast._plan.linux import LINUX, LINUX_32BIT
+from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import SocketOption
-from trio_mcast._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS
+from trio_mcast._plan.windows import WINDOWS
 
 PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS]
 

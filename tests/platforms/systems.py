@@ -14,7 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from trio_mcast._plan.platforms import LINUX, MACOS, WINDOWS, Platform
+from trio_mcast._plan.linux import LINUX
+from trio_mcast._plan.macos import MACOS
+from trio_mcast._plan.platforms import Platform
+from trio_mcast._plan.windows import WINDOWS
 
 _FACTS: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "constants.json").read_text(encoding="utf-8")

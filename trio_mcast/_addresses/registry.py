@@ -237,6 +237,25 @@ IPV6_KINDS: dict[str, str] = {
     "ipv4-mapped": "RFC4291 s2.5.5.2",
 }
 
+IPV6_USES: dict[str, str] = {
+    "well-known": "only with an assignment by IANA",
+    "transient": "free to any program within the scope",
+    "unicast-prefix-based": "belongs to the holder of the unicast prefix",
+    "embedded-rp": "belongs to the holder of the rendezvous point's prefix",
+    "link-scoped": "belongs to the host with the interface identifier",
+    "malformed": "not to be used",
+}
+"""Who may use a group of each kind, but for those of the SSM range."""
+
+SSM_USES: dict[str, str] = {
+    "host": "free to any host, but only together with a source",
+    "iana": "only with an assignment by IANA",
+    "reserved-null": "must not be used",
+    "invalid": "must not be used",
+    "future": "must not be used",
+}
+"""Who may use the groups of each part of the SSM range."""
+
 PROBLEMS: dict[str, str] = {
     "embedded-rp-plen-zero": "says that it embeds a rendezvous point, with no prefix (RFC3956 s4)",
     "p-without-t": "built on a unicast prefix, yet not marked transient (RFC3306 s4)",

@@ -11,7 +11,6 @@ from rich.table import Table
 
 import trio_mcast
 from trio_mcast import Classification
-from trio_mcast._addresses.registry import IPV6_SCOPES, PROBLEMS, USES, Block, enclosing_blocks
 
 from .output import to_json, write, write_table
 
@@ -64,7 +63,7 @@ def _facts(c: Classification) -> Iterator[tuple[str, str]]:
     yield from _delivery(c)
     if c.rfc:
         yield "Defined in", c.rfc
-    yield "Problems", "\n".join(PROBLEMS[name] for name in c.problems or ()) or "none"
+    yield "Problems", "\n".join(c.describe_problems()) or "none"
 
 
 def _describe_unicast(c: Classification) -> str:
@@ -95,10 +94,8 @@ def _identity(c: Classification) -> Iterator[tuple[str, str]]:
 
 
 def _ipv4_facts(c: Classification) -> Iterator[tuple[str, str]]:
-    names = [f"{block.first} to {block.last}: {block.name}" for block in _blocks(c)]
-    yield "Block", "\n".join(names)
-    if c.use is not None:
-        yield "May be used", USES[c.use]
+    yield "Block", "\n".join(c.describe_blocks())
+    yield "May be used", c.describe_use() or ""
     if c.glop_asn is not None:
         yield "Holder", f"AS {c.glop_asn}"
     if c.embedded_unicast is not None:
@@ -108,19 +105,7 @@ def _ipv4_facts(c: Classification) -> Iterator[tuple[str, str]]:
     equivalent = c.scope_ipv6_equivalent
     alike = f", like IPv6 scope {equivalent:x}" if equivalent is not None else ""
     yield "Scope", f"{c.scope}{alike}"
-    if not c.routable_beyond_link:
-        reach = "the link: no router passes it on"
-    elif c.may_reach_internet is None:
-        reach = "unclear, the block is reserved"
-    elif c.may_reach_internet:
-        reach = "anywhere, also the public Internet"
-    else:
-        reach = "as far as the administrators let it, never the public Internet"
-    yield "Reaches", reach
-
-
-def _blocks(c: Classification) -> Iterator[Block]:
-    yield from enclosing_blocks(int(c.address))
+    yield "Reaches", c.describe_reach() or ""
 
 
 _IPV6_KINDS = {
@@ -133,33 +118,13 @@ _IPV6_KINDS = {
     "malformed": "flags that do not fit together",
 }
 
-_IPV6_USES = {
-    "well-known": "only with an assignment by IANA",
-    "transient": "free to any program within the scope",
-    "unicast-prefix-based": "belongs to the holder of the unicast prefix",
-    "embedded-rp": "belongs to the holder of the rendezvous point's prefix",
-    "link-scoped": "belongs to the host with the interface identifier",
-    "malformed": "not to be used",
-}
-
-_SSM_USES = {
-    "host": "free to any host, but only together with a source",
-    "iana": "only with an assignment by IANA",
-    "reserved-null": "must not be used",
-    "invalid": "must not be used",
-    "future": "must not be used",
-}
-
 
 def _ipv6_facts(c: Classification) -> Iterator[tuple[str, str]]:
     assert c.kind is not None
     assert isinstance(c.scope, int)
     flags = f" (flags {c.flags})" if c.flags is not None and c.flags.value else ""
     yield "Built as", f"{_IPV6_KINDS[c.kind]}{flags}"
-    if c.ssm_range is not None:
-        yield "May be used", _SSM_USES[c.ssm_range]
-    else:
-        yield "May be used", _IPV6_USES[c.kind]
+    yield "May be used", c.describe_use() or ""
     for label, value in (
         ("Prefix", c.prefix),
         ("Rendezvous", c.rp),
@@ -171,9 +136,8 @@ def _ipv6_facts(c: Classification) -> Iterator[tuple[str, str]]:
         yield "Belongs to", "neighbor discovery: a solicited-node group"
     if c.is_node_information:
         yield "Belongs to", "node information queries"
-    boundary = IPV6_SCOPES[c.scope].boundary
     yield "Scope", f"{c.scope:x}, {c.scope_name}"
-    yield "Reaches", "anywhere" if boundary == "none" else boundary
+    yield "Reaches", c.describe_reach() or ""
     if c.zone_required and not c.zone:
         yield "Interface", f"each has its own: write {c.address}%eth0 to mean one"
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import trio
 
-from .._addresses.classification import classify
+from .._addresses.classify import classify
 from .._addresses.parsing import ipv6_scope, is_ssm
 from .._base.datagram import Datagram
 from .._base.errors import SocketSetupError

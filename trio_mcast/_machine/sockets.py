@@ -14,10 +14,13 @@ import trio
 from .._base.errors import SocketSetupError
 from .._base.remedies import add_remedy
 from .._base.source_filter import SourceFilter
+from .._plan.joining import plan_leave
+from .._plan.linux import LINUX, LINUX_32BIT
+from .._plan.macos import MACOS
 from .._plan.options import FALLBACK_ERRORS, SocketOption
-from .._plan.platforms import LINUX, LINUX_32BIT, MACOS, WINDOWS, WINDOWS_32BIT, Platform
-from .._plan.receiver_plan import plan_leave
+from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
+from .._plan.windows import WINDOWS, WINDOWS_32BIT
 from .receiving import Origin, ReceivingSocket
 from .winsock import Winsock
 

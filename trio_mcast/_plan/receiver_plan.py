@@ -9,7 +9,6 @@ without one is refused here.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Final
 
 from .._addresses.parsing import (
@@ -23,25 +22,20 @@ from .._addresses.parsing import (
 )
 from .._base.datagram import SocketAddress
 from .._base.errors import AddressError
-from .._base.interface import Interface, ipv4_addresses
+from .._base.interface import Interface
 from .._base.source_filter import SourceFilter
 from .._base.values import batched, check_flag, parse_buffer_size
 from .._interfaces.selection import ByName
+from .joining import plan_block, plan_join
 from .options import (
     SocketOption,
     int_option,
     named_option,
-    pack_group_filter,
-    pack_group_req,
-    pack_group_source_req,
     pack_index,
-    pack_index_as_address,
-    pack_ip_mreq,
-    pack_ipv6_mreq,
     pack_name,
 )
 from .packet_info import PacketInfoName, packet_info_options, parse_packet_info
-from .platforms import Family, OptionName, Platform
+from .platforms import Family, Platform
 from .socket_plan import (
     WILDCARD,
     SocketPlan,
@@ -188,8 +182,7 @@ class ReceiverPlanner:
         if not sources:
             return (plan,)
         target = Target.of(self.platform, group, interface)
-        name = target.family.membership.block_source
-        blocks = tuple(_source_option(target, name, source) for source in sources[:most])
+        blocks = tuple(plan_block(target, source) for source in sources[:most])
         plan = replace(
             plan,
             after_bind=plan.after_bind + blocks,
@@ -211,7 +204,7 @@ class ReceiverPlanner:
             family=target.family.number,
             before_bind=self._before_bind(target, sorts_strays),
             bind=_bind_address(target, self.port),
-            after_bind=_join(target, senders),
+            after_bind=plan_join(target, senders),
             if_address_in_use=self._if_address_in_use,
             after_second_bind=self._after_second_bind,
             group=group,
@@ -245,76 +238,6 @@ class ReceiverPlanner:
                 self._known_options.clear()
             self._known_options[key] = options
         return options
-
-
-# --- Changing what is joined ---------------------------------------------------------------------
-
-
-def plan_leave(
-    platform: Platform,
-    group: IPAddress,
-    interface: Interface,
-    sources: tuple[IPAddress, ...] = (),
-) -> SocketOption:
-    """Leave a group that was joined with these sources: all of them go with it.
-
-    Not source by source: on macOS an empty membership would remain. It works also with the index of
-    an interface that is gone.
-    """
-    target = Target.of(platform, group, interface)
-    # What was joined with sources was not joined in the older way, so is not left in it either.
-    older = None if sources else target.family.older_leave
-    return _group_option(target, target.family.membership.leave_group, older)
-
-
-def plan_filter_change(
-    platform: Platform,
-    group: IPAddress,
-    interface: Interface,
-    old: SourceFilter,
-    new: SourceFilter,
-) -> SocketOption | None:
-    """Change the filter of a joined socket in one step that either happens whole or not at all.
-
-    Returns:
-      None where that cannot be: then plan new sockets, and leave with the old ones
-
-    Raises:
-      AddressError: a source of another IP version, or none where the group needs one
-    """
-    check_sources(group, new.mode, new.sources)
-    target = Target.of(platform, group, interface)
-    names, most = target.family.membership, target.family.most_sources
-    if most is not None and max(len(old.sources), len(new.sources)) > most:
-        return None
-    if names.set_filter is not None:
-        return _whole_filter(target, names.set_filter, new)
-    if old.mode != new.mode:
-        return None
-    gone, came = set(old.sources) - set(new.sources), set(new.sources) - set(old.sources)
-    if len(gone) + len(came) != 1:
-        return None
-    if new.mode == "include":
-        name = names.join_source_group if came else names.leave_source_group
-    else:
-        name = names.block_source if came else names.unblock_source
-    (source,) = came or gone
-    return _source_option(target, name, source)
-
-
-def _whole_filter(target: Target, name: OptionName, new: SourceFilter) -> SocketOption:
-    """Replace the filter in one step.
-
-    On Linux including nobody leaves the group, and the group must have been joined before.
-    """
-    listed = ", ".join(map(str, new.sources)) or "nobody"
-    value = pack_group_filter(
-        target.platform, target.interface.index, target.group, new.mode, new.sources
-    )
-    return named_option(name, value, f" {new.mode} {listed}: {target}")
-
-
-# --- Options and addresses -----------------------------------------------------------------------
 
 
 def _merged(platform: Platform, merges: bool) -> tuple[SocketOption, ...]:
@@ -361,43 +284,3 @@ def _bind_address(target: Target, port: int) -> SocketAddress:
     if version == 4:
         return (host, port)
     return (host, port, 0, scope_id(target.group, target.interface) if binds_to_group else 0)
-
-
-def _join(target: Target, senders: tuple[IPAddress, ...]) -> tuple[SocketOption, ...]:
-    names = target.family.membership
-    if not senders:
-        return (_group_option(target, names.join_group, target.family.older_join),)
-    return tuple(_source_option(target, names.join_source_group, sender) for sender in senders)
-
-
-def _group_option(target: Target, name: OptionName, older: OptionName | None) -> SocketOption:
-    return named_option(
-        name,
-        pack_group_req(target.platform, target.interface.index, target.group),
-        f" {target}",
-        fallback=older and _older_group_option(target, older),
-    )
-
-
-def _older_group_option(target: Target, name: OptionName) -> SocketOption:
-    """For systems without ``MCAST_*``: Wine 8 is one, and takes no index for an address either."""
-    subject = f" {target}"
-    index = target.interface.index
-    if isinstance(target.group, IPv6Address):
-        return named_option(name, pack_ipv6_mreq(target.group, index), subject)
-    group = target.group
-    by_address = [
-        named_option(name, pack_ip_mreq(group, address.packed), f" {group} on {address}")
-        for address in ipv4_addresses(target.interface)[:1]
-    ]
-    return named_option(
-        name,
-        pack_ip_mreq(group, pack_index_as_address(index)),
-        subject,
-        fallback=by_address[0] if by_address else None,
-    )
-
-
-def _source_option(target: Target, name: OptionName, source: IPAddress) -> SocketOption:
-    value = pack_group_source_req(target.platform, target.interface.index, target.group, source)
-    return named_option(name, value, f" {target.text} from {source} on {show(target.interface)}")

@@ -14,8 +14,9 @@ from .._base.source_filter import SourceFilter
 from .._base.status import MembershipState, MembershipStatistics, MembershipStatus
 from .._interfaces.following import Held
 from .._machine.receiving import ReceivingSocket
+from .._plan.joining import plan_filter_change
 from .._plan.options import SocketOption
-from .._plan.receiver_plan import ReceiverPlanner, plan_filter_change
+from .._plan.receiver_plan import ReceiverPlanner
 from .._plan.socket_plan import SocketPlan
 from .join_request import JoinRequest
 

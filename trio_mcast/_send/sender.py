@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from itertools import groupby, islice
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
@@ -29,7 +29,9 @@ from .._machine.current import current_machine
 from .._machine.nursery import open_service_nursery
 from .._machine.sending import Payload
 from .._plan.sender_plan import SenderPlanner
-from .outgoing import OutgoingInterface, OutgoingInterfaces
+from .answers import Answer, hear_answers
+from .outgoing_interface import OutgoingInterface
+from .outgoing_interfaces import OutgoingInterfaces
 
 # Other tasks run at least once in so many sends.
 _SENDS_PER_TURN: Final = 64
@@ -38,20 +40,6 @@ _SENDS_PER_TURN: Final = 64
 _BATCH_PER_TURN: Final = 256
 
 _KNOWN_ADDRESSES_LIMIT: Final = 256
-
-
-class Answer(NamedTuple):
-    """A unicast datagram that somebody sent back to a sender's own address and port.
-
-    Attributes:
-      data: the payload
-      source: who answered, as the `socket` module writes addresses
-      interface: the interface that the question went out by
-    """
-
-    data: bytes
-    source: SocketAddress
-    interface: Interface
 
 
 _Destination: TypeAlias = list[tuple[OutgoingInterface, SocketAddress]]
@@ -180,6 +168,8 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         if self._addresses_made_for != self._outgoing.version:
             self._addresses.clear()
             self._addresses_made_for = self._outgoing.version
+        if not isinstance(address, (tuple, list)):
+            raise TypeError(f"{address!r} is not an address: give (host, port)")
         key = tuple(address)
         destination = self._addresses.get(key)
         if destination is None:
@@ -189,7 +179,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         return destination
 
     def _parse_destination(self, address: tuple[Any, ...]) -> _Destination:
-        if isinstance(address[0:1], str) or not 2 <= len(address) <= 4:
+        if not 2 <= len(address) <= 4:
             raise AddressError(f"{address!r} is not an address: give (host, port)")
         try:
             host = ip_address(address[0])
@@ -261,7 +251,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         async with open_service_nursery() as nursery, receive_channel:
 
             def attend(outgoing: OutgoingInterface) -> None:
-                nursery.start_soon(_hear_answers, outgoing, send_channel)
+                nursery.start_soon(hear_answers, outgoing, send_channel)
 
             with self._outgoing.attended(attend):
                 yield receive_channel
@@ -294,28 +284,6 @@ def _find_runs(datagrams: list[Payload]) -> list[list[bytes]]:
 
 def _as_bytes(datagram: Payload) -> bytes:
     return datagram if isinstance(datagram, bytes) else bytes(memoryview(datagram))
-
-
-@trio.lowlevel.enable_ki_protection
-async def _hear_answers(
-    outgoing: OutgoingInterface, send_channel: trio.MemorySendChannel[Answer]
-) -> None:
-    """The task that hears one interface's answers, through all sockets that it has in time."""
-    while not outgoing.is_closed:
-        changed, sock = outgoing.changed, outgoing.socket
-        if sock is None:
-            await changed.wait()
-            continue
-        try:
-            await sock.wait_readable()
-            data, source = sock.receive()
-            await send_channel.send(Answer(data, source, outgoing.interface))
-        except trio.ClosedResourceError:
-            continue
-        except trio.BrokenResourceError:
-            return
-        except OSError:  # an ICMP error about something sent, or nothing there
-            sock.take_errors()
 
 
 @asynccontextmanager

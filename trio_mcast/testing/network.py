@@ -23,9 +23,10 @@ from .._plan.packet_info import PacketInfoName
 from .._plan.socket_plan import SocketPlan
 from .._receive.delivery import Overflow
 from .._receive.receiver import MulticastReceiver, open_receiver
-from .._send.outgoing import OutgoingInterfaces
+from .._send.outgoing_interfaces import OutgoingInterfaces
 from .._send.sender import MulticastSender, open_sender
-from .machine import Fault, Journal, MemoryMachine, MemorySendingSocket, PacketInfo, SentDatagram
+from .machine import Fault, Journal, MemoryMachine, MemorySendingSocket, SentDatagram
+from .receiving import PacketInfo
 from .values import complete_source, make_interface
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from ..._addresses.classification import classify
+from ..._addresses.classify import classify
 from ..._addresses.parsing import is_multicast, is_ssm
 from ..._addresses.registry import PROBLEMS, USES
 from ..case import Case

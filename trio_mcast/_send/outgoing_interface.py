@@ -1,31 +1,24 @@
-"""The interfaces that a sender sends by, as they come and go."""
+"""One interface that a sender sends by, for as long as it is to."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, TypeAlias
+from typing import Final
 
 import trio
 
 from .._addresses.parsing import IPAddress
 from .._base.datagram import SocketAddress
-from .._base.errors import InterfaceNotFoundError, SendError, SocketSetupError
+from .._base.errors import SendError, SocketSetupError
 from .._base.interface import Interface
 from .._base.remedies import add_remedy
-from .._interfaces.following import Action, Change, Held, decide, find_new
-from .._interfaces.selection import Selection
-from .._machine.feed import FeedShare, follow_interfaces
-from .._machine.machine import Machine
 from .._machine.sending import Payload, SendingSocket
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
-
-SendTo: TypeAlias = Callable[[Payload, SocketAddress], int]
 
 # With IP_RECVERR, an ICMP message about an earlier datagram (one that was sent to a host with
 # `send_to`) is reported by whatever is sent next, and has nothing to do with that.
@@ -241,175 +234,3 @@ class OutgoingInterface:
     def find_local_address(self) -> SocketAddress:
         """Where datagrams come from, as receivers see it."""
         return self.require_socket(self.address).find_address(self.address)
-
-
-class OutgoingInterfaces:
-    """Which interfaces a sender sends by, now.
-
-    Attributes:
-      all: one for each interface, in the order of the choice
-      direct: if there is just one, how to send by it in the usual case
-      version: changes when they do
-      planner: what every socket is like
-    """
-
-    def __init__(
-        self,
-        machine: Machine,
-        planner: SenderPlanner,
-        selection: Selection | None,
-        *,
-        is_single: bool,
-    ) -> None:
-        """Nothing is opened yet.
-
-        Args:
-          selection: which interfaces to send by; None: the one of the default route
-          is_single: one interface, which must be clear, or as many as there are
-        """
-        self.all: list[OutgoingInterface] = []
-        self.direct: tuple[SendTo, SocketAddress] | None = None
-        self.version: int = 0
-        self._machine = machine
-        self.planner: SenderPlanner = planner
-        self._selection = selection
-        self._is_single = is_single
-        self._feed: FeedShare | None = None
-        self._is_closed = False
-        self._figures_of_the_past = SentFigures()
-        self._attendants: list[Callable[[OutgoingInterface], None]] = []
-
-    @trio.lowlevel.enable_ki_protection
-    def open(self) -> None:
-        """Open a socket for each interface. After an error, `close`.
-
-        Raises:
-          InterfaceNotFoundError: one that is named does not exist, or none fits
-          ValueError: one is wanted, and several are meant
-          SocketSetupError: the kernel refused one
-        """
-        self._feed = follow_interfaces(self._machine)
-        for interface in self._choose(self._feed.listing):
-            self._add(interface)
-        self._note_change()
-
-    def _choose(self, listing: tuple[Interface, ...]) -> tuple[Interface, ...]:
-        if self._selection is None:
-            chosen = self._find_default_interface()
-            self._selection = Selection.parse(chosen)  # also when the default route changes
-            return (chosen,)
-        found = self._selection.require(listing, self.planner.group.version)
-        if not found:
-            raise InterfaceNotFoundError(f"no interface is up and fit for {self.planner.group}")
-        if self._is_single and len(found) > 1:
-            names = ", ".join(interface.name for interface in found)
-            raise ValueError(f"interface= means several ({names}): use interfaces=")
-        return found
-
-    def _find_default_interface(self) -> Interface:
-        version = self.planner.group.version
-        interface = self._machine.default_interface(version)
-        if interface is None:
-            raise InterfaceNotFoundError(
-                f"no default route for IPv{version} tells which interface to send by: "
-                "give interface="
-            )
-        return interface
-
-    def close(self) -> None:
-        self._is_closed = True
-        for outgoing in self.all[:]:
-            self._remove(outgoing)
-        self._note_change()
-        if self._feed is not None:
-            self._feed.close()
-
-    def require_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("this sender was closed")
-
-    def group_destination(self) -> list[tuple[OutgoingInterface, SocketAddress]]:
-        return [(outgoing, outgoing.address) for outgoing in self.all]
-
-    def figures(self) -> SentFigures:
-        figures = replace(self._figures_of_the_past)
-        for outgoing in self.all:
-            figures.add(outgoing.figures)
-        return figures
-
-    def refuse_sending(self) -> SendError:
-        """Why nothing can be sent while there is no interface at all."""
-        reason = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        step = f"send to {self.planner.group}: no interface is up and fit for it"
-        return add_remedy(SendError(step, reason, group=self.planner.group))
-
-    @contextmanager
-    def attended(self, attend: Callable[[OutgoingInterface], None]) -> Iterator[None]:
-        """Call this for each interface, also for those that turn up in the block."""
-        self._attendants.append(attend)
-        try:
-            for outgoing in self.all:
-                attend(outgoing)
-            yield
-        finally:
-            self._attendants.remove(attend)
-
-    def _add(self, interface: Interface) -> None:
-        outgoing = OutgoingInterface(interface, self.planner, self._machine.open_sending_socket)
-        outgoing.open()
-        self.all.append(outgoing)
-        for attend in self._attendants:
-            attend(outgoing)
-
-    def _remove(self, outgoing: OutgoingInterface) -> None:
-        self.all.remove(outgoing)
-        outgoing.close(for_good=True)
-        self._figures_of_the_past.add(outgoing.figures)
-
-    def _note_change(self) -> None:
-        self.direct = None
-        if len(self.all) == 1 and self.all[0].socket is not None:
-            self.direct = (self.all[0].socket.sendto, self.all[0].address)
-        self.version += 1
-
-    # Following
-
-    @trio.lowlevel.enable_ki_protection
-    async def follow(self) -> None:
-        """The task that keeps the sockets alive. It never raises."""
-        assert self._feed is not None
-        while True:
-            try:
-                self._adapt(await self._feed.wait())
-            except trio.ClosedResourceError:
-                return
-
-    def _adapt(self, change: Change) -> None:
-        """Do what the rules say."""
-        assert self._selection is not None
-        taken = {outgoing.interface.index for outgoing in self.all if not outgoing.is_absent}
-        for outgoing in self.all[:]:
-            if not outgoing.is_absent:
-                taken.discard(outgoing.interface.index)
-            held = Held(
-                outgoing.interface,
-                self._selection,
-                self.planner.group.version,
-                is_absent=outgoing.is_absent,
-                works=outgoing.socket is not None,
-            )
-            action, interface = decide(held, change, taken)
-            if interface is not None:
-                outgoing.see_interface(interface, must_reopen=action is Action.RENEW)
-                taken.add(interface.index)
-            else:
-                outgoing.lose_interface()
-                if action is Action.FORGET:
-                    self._remove(outgoing)
-        if not self._is_single:
-            for interface in find_new(self._selection, self.planner.group.version, change, taken):
-                try:
-                    self._add(interface)
-                except SocketSetupError:  # not usable yet: what changes about it will be announced
-                    pass
-        self._note_change()
