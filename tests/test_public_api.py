@@ -25,26 +25,38 @@ from trio_mcast.testing import make_datagram
 
 # The contract: add to it, do not take away.
 NAMES = """
-    Answer Classification Datagram EventStream Interface InterfaceChange Listener
+    Answer Classification Datagram EventStream Finding Interface InterfaceChange Listener
     MembershipStatistics MembershipStatus MulticastReceiver MulticastSender ReceiverStatistics
-    SenderStatistics AddressError InterfaceNotFoundError MulticastError NotSupportedError
-    SendError SocketSetupError classify default_interface embedded_rp_groups ethernet_address
-    ethernet_aliases glop_block list_interfaces open_receiver open_sender random_group
-    run_receiver scope_relative_group solicited_node_group unicast_prefix_groups
-    wait_for_interface watch_interfaces __version__
+    RunningReceiver SenderStatistics AddressError InterfaceNotFoundError MulticastError
+    NotSupportedError SendError SocketSetupError classify default_interface diagnose
+    embedded_rp_groups ethernet_address ethernet_aliases glop_block ipv4_embedded_group
+    link_scoped_groups list_interfaces open_receiver open_sender random_group run_receiver
+    sacn_group scope_relative_group solicited_node_group unicast_prefix_groups wait_for_interface
+    watch_interfaces __version__
 """
+TYPE_NAMES = """
+    FilterMode GroupLike InterfaceSelector InterfacesLike MembershipState Overflow PacketInfoName
+    Payload SocketAddress SourceLike
+"""
+ALIASES = {"Listener": "RunningReceiver"}
 LOWLEVEL_NAMES = """
     LINUX LINUX_32BIT MACOS WINDOWS Platform SocketOption SocketPlan current_platform
-    open_planned_socket plan_receiver plan_sender
+    open_planned_socket plan_receiver plan_sender Group parse_group parse_sources find_interfaces
+    Case Question Snapshot MembershipChange MembershipWatch parse_question examine judge
+    take_snapshot
 """
 TESTING_NAMES = """
     FakeSender MemoryNetwork SentDatagram make_datagram make_interface open_fake_receiver
     open_fake_sender
 """
-NAMESPACES = [(trio_mcast, NAMES), (lowlevel, LOWLEVEL_NAMES), (testing, TESTING_NAMES)]
+NAMESPACES = [
+    (trio_mcast, NAMES + TYPE_NAMES),
+    (lowlevel, LOWLEVEL_NAMES),
+    (testing, TESTING_NAMES),
+]
 
 FINAL = [trio_mcast.MulticastReceiver, trio_mcast.MulticastSender]
-NOT_TO_BE_MADE = [*FINAL, trio_mcast.Listener]
+NOT_TO_BE_MADE = [*FINAL, trio_mcast.RunningReceiver]
 FROZEN = [
     trio_mcast.Classification,
     trio_mcast.Interface,
@@ -105,11 +117,22 @@ def test_every_name_of_the_contract_is_there(namespace: types.ModuleType, names:
     assert [name for name in names.split() if not hasattr(namespace, name)] == []
 
 
+def test_the_names_of_the_contract_are_all_there_are() -> None:
+    for namespace, names in NAMESPACES:
+        assert {*public(namespace)} <= {*names.split()}
+
+
+def test_types_that_signatures_name_can_be_used_when_a_program_runs() -> None:
+    for name in TYPE_NAMES.split():
+        optional = getattr(trio_mcast, name) | None
+        assert type(None) in typing.get_args(optional)
+
+
 def test_nothing_private_shows_in_the_name_of_a_public_object() -> None:
     shown = {name: value.__module__ for name, value in public(trio_mcast).items()}
     assert set(shown.values()) <= {"trio_mcast"}
     for name, value in public(trio_mcast).items():
-        assert value.__qualname__ == name
+        assert value.__qualname__ == ALIASES.get(name, name)
 
 
 def test_everything_public_is_imported_under_its_own_name() -> None:
@@ -178,7 +201,7 @@ def test_what_the_library_makes_cannot_be_derived_from(kind: Any) -> None:
 
 def test_receivers_and_senders_are_channels() -> None:
     assert issubclass(trio_mcast.MulticastReceiver, trio.abc.ReceiveChannel)
-    assert issubclass(trio_mcast.MulticastReceiver, trio_mcast.Listener)
+    assert issubclass(trio_mcast.MulticastReceiver, trio_mcast.RunningReceiver)
     assert issubclass(trio_mcast.MulticastSender, trio.abc.SendChannel)
     assert issubclass(trio_mcast.EventStream, trio.abc.ReceiveChannel)
     assert issubclass(testing.FakeSender, trio.abc.SendChannel)

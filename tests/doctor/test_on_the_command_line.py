@@ -171,7 +171,7 @@ def test_joins_as_json_say_what_changed(network: Network) -> None:
 def test_where_the_kernel_announces_nothing_joins_are_noticed_by_looking(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trio_mcast._doctor.changes import MembershipWatch
+    from trio_mcast._doctor.membership_watch import MembershipWatch
     from trio_mcast._machine import changes_netlink
 
     beyond_those_of_any_kernel = 1000

@@ -19,7 +19,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from trio_mcast import Datagram, list_interfaces
 from trio_mcast._machine import sources, this_machine
-from trio_mcast._machine.read_recvmsg import Memory, RecvmsgSocket
+from trio_mcast._machine.read_recvmsg import ReadBuffer, RecvmsgSocket
 from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
 from trio_mcast._plan.linux import LINUX
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
@@ -30,7 +30,7 @@ if sys.platform != "linux":
     pytest.skip("recvmmsg is Linux'", allow_module_level=True)
 
 from trio_mcast._machine import read_recvmmsg
-from trio_mcast._machine.read_recvmmsg import BatchMemory, RecvmmsgSocket
+from trio_mcast._machine.read_recvmmsg import BatchBuffers, RecvmmsgSocket
 
 HOSTS = {4: "127.0.0.1", 6: "::1"}
 both_families = pytest.mark.parametrize("version", [4, 6])
@@ -40,17 +40,17 @@ OpenReader = Callable[[Any, Origin], ReceivingSocket]
 NO_PLAN = SocketPlan(socket.AF_INET, (), None, ())  # reading asks for none
 
 
-def fast(memory: BatchMemory | None = None) -> OpenReader:
-    memory = memory or BatchMemory(LINUX)
-    return lambda sock, origin: RecvmmsgSocket(memory, sock, NO_PLAN, origin)
+def fast(buffers: BatchBuffers | None = None) -> OpenReader:
+    buffers = buffers or BatchBuffers(LINUX)
+    return lambda sock, origin: RecvmmsgSocket(buffers, sock, NO_PLAN, origin)
 
 
-def portable(memory: Memory) -> OpenReader:
-    return lambda sock, origin: RecvmsgSocket(memory, sock, NO_PLAN, origin)
+def portable(buffers: ReadBuffer) -> OpenReader:
+    return lambda sock, origin: RecvmsgSocket(buffers, sock, NO_PLAN, origin)
 
 
 FAST: OpenReader = fast()
-PORTABLE: OpenReader = portable(Memory(LINUX))
+PORTABLE: OpenReader = portable(ReadBuffer(LINUX))
 
 
 def origin(version: int, *, has_ancillary: bool = False) -> Origin:
@@ -205,7 +205,7 @@ def test_ancillary_data_is_read_for_each_datagram(version: int) -> None:
 
 
 @pytest.mark.parametrize("first_with", [True, False])
-def test_sockets_with_and_without_ancillary_data_share_their_memory(first_with: bool) -> None:
+def test_sockets_with_and_without_ancillary_data_share_their_buffers(first_with: bool) -> None:
     open_reader = fast()
     with open_pair(4) as (asking, plain), open_socket(4) as talker:
         ask_for_everything(4, asking)
@@ -221,7 +221,7 @@ def test_sockets_with_and_without_ancillary_data_share_their_memory(first_with: 
 
 
 @pytest.mark.parametrize("count", [1, 9])
-def test_sockets_of_both_families_share_their_memory(count: int) -> None:
+def test_sockets_of_both_families_share_their_buffers(count: int) -> None:
     open_reader = fast()
     with (
         open_pair(4) as (four, _),
@@ -269,15 +269,15 @@ def test_more_senders_than_are_remembered_are_told_apart(
     version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "_LIMIT", 7)
-    memory = BatchMemory(LINUX)
+    buffers = BatchBuffers(LINUX)
     with open_pair(version) as (sock, _), contextlib.ExitStack() as stack:
         talkers = [stack.enter_context(open_socket(version)) for _ in range(30)]
         for _ in range(3):
             for talker in talkers:
                 talker.sendto(b"", sock.getsockname())
-            found = read_all(fast(memory)(sock, origin(version)))
+            found = read_all(fast(buffers)(sock, origin(version)))
             assert [d.source for d in found] == [t.getsockname() for t in talkers]
-            assert 0 < len(memory._sources._known) <= 7
+            assert 0 < len(buffers._sources._known) <= 7
 
 
 # --- Batches -----------------------------------------------------------------------------------
@@ -480,12 +480,12 @@ def test_an_endless_run_of_resets_ends() -> None:
 
 
 def test_a_cut_datagram_says_so() -> None:
-    memory = Memory(LINUX)
-    memory.buffer = memoryview(bytearray(10))
+    buffers = ReadBuffer(LINUX)
+    buffers.buffer = memoryview(bytearray(10))
     with open_pair(4) as (sock, _), open_socket(4) as talker:
         for size in (10, 11):
             talker.sendto(payload(size, 1), sock.getsockname())
-        found = read_once(portable(memory)(sock, origin(4, has_ancillary=True)))
+        found = read_once(portable(buffers)(sock, origin(4, has_ancillary=True)))
         assert [d.truncated for d in found] == [False, True]
         assert [len(d.data) for d in found] == [10, 10]
 
@@ -511,12 +511,12 @@ def test_what_was_for_another_group_or_interface_is_dropped_where_that_is_told()
 # --- The choice --------------------------------------------------------------------------------
 
 
-def test_linux_reads_in_batches_and_a_thread_has_one_memory_for_them() -> None:
+def test_linux_reads_in_batches_and_a_thread_has_one_set_of_buffers_for_them() -> None:
     assert read_recvmmsg.IS_AVAILABLE
     with open_pair(4) as (one, other):
         readers = [this_machine._find_way_to_read()(s, NO_PLAN, origin(4)) for s in (one, other)]
-    memories = {reader._memory for reader in readers if isinstance(reader, RecvmmsgSocket)}
-    assert len(memories) == 1
+    seen = {reader._buffers for reader in readers if isinstance(reader, RecvmmsgSocket)}
+    assert len(seen) == 1
 
 
 def test_without_recvmmsg_the_portable_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

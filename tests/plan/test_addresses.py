@@ -22,7 +22,6 @@ from trio_mcast._addresses.parsing import (
     is_multicast,
     is_ssm,
     parse_group,
-    parse_group_spec,
     parse_port,
     parse_source,
     parse_sources,
@@ -148,7 +147,7 @@ def test_text_that_is_no_address_is_refused_as_it_was_written(text: str) -> None
 
 @given(st.text())
 def test_no_text_leads_to_any_other_error(text: str) -> None:
-    for parse in (parse_group, parse_source, parse_sources, parse_group_spec):
+    for parse in (parse_group, parse_source, parse_sources):
         try:
             parse(text)
         except AddressError:
@@ -332,49 +331,3 @@ def test_port_0_is_for_where_the_system_chooses() -> None:
 def test_a_port_is_an_integer(port: Any) -> None:
     with pytest.raises(TypeError, match="is not a port"):
         parse_port(port)
-
-
-# --- as people type it -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "group", "sources"),
-    [
-        ("239.1.2.3", "239.1.2.3", []),
-        ("239.1.2.3%eth0", "239.1.2.3%eth0", []),
-        ("10.0.0.1@232.1.2.3", "232.1.2.3", ["10.0.0.1"]),
-        ("10.0.0.1,10.0.0.2@232.1.2.3%eth0", "232.1.2.3%eth0", ["10.0.0.1", "10.0.0.2"]),
-        ("10.0.0.1,10.0.0.1@232.1.2.3", "232.1.2.3", ["10.0.0.1"]),
-        ("fe80::1%eth0@ff32::8000:1%eth0", "ff32::8000:1%eth0", ["fe80::1"]),
-        ("232.1.2.3", "232.1.2.3", []),  # the sources may be said elsewhere
-    ],
-)
-def test_a_group_is_typed_with_its_sources_before_and_its_interface_behind(
-    text: str, group: str, sources: list[str]
-) -> None:
-    assert parse_group_spec(text) == (parse_group(group), tuple(map(ip_address, sources)))
-
-
-@given(GROUPS, st.lists(SOURCES, max_size=3, unique=True), ZONES)
-def test_a_typed_group_comes_back_from_its_parts(
-    address: IPv4Address | IPv6Address, sources: list[IPv4Address | IPv6Address], zone: str
-) -> None:
-    assume("@" not in zone)
-    sources = [s for s in sources if s.version == address.version and not is_multicast(s)]
-    assume(all(int(s) and s not in IPv6Network("::ffff:0:0/96") for s in sources))
-    assume(ip_address("255.255.255.255") not in sources)
-    before = ",".join(map(str, sources)) + "@" if sources else ""
-    assert parse_group_spec(f"{before}{address}%{zone}") == (Group(address, zone), tuple(sources))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["@232.1.2.3", "10.0.0.1@", "10.0.0.1,@232.1.2.3", "fe80::1@232.1.2.3", "10.0.0.1@10.0.0.2"],
-)
-def test_a_typed_group_with_a_part_that_cannot_be_meant_is_refused(text: str) -> None:
-    refusal(parse_group_spec, text)
-
-
-def test_a_source_of_the_other_version_is_named() -> None:
-    message = refusal(parse_group_spec, "10.0.0.1,fe80::1@232.1.2.3")
-    assert "fe80::1 cannot send to 232.1.2.3" in message

@@ -9,8 +9,8 @@ from typing import Any
 from trio_mcast._base.interface import Interface
 from trio_mcast._machine.current import machine_in_force
 from trio_mcast._machine.machine import Machine
-from trio_mcast._machine.read_recvmsg import Memory, RecvmsgSocket
-from trio_mcast._machine.read_wsarecvmsg import WinsockMemory, WinsockSocket
+from trio_mcast._machine.read_recvmsg import ReadBuffer, RecvmsgSocket
+from trio_mcast._machine.read_wsarecvmsg import WinsockBuffer, WinsockSocket
 from trio_mcast._machine.receiving import Origin, ReceivingSocket, ReceivingSockets
 from trio_mcast._machine.sending import SystemSendingSocket
 from trio_mcast._machine.sockets import carry_out
@@ -31,8 +31,8 @@ class ModelMachine(Machine):
         self.kernel = kernel
         self.platform = kernel.system.platform
         self.winsock = ModelWinsock(kernel)
-        self._windows = WinsockMemory(self.platform, self.winsock)
-        self._others = Memory(self.platform)
+        self._windows = WinsockBuffer(self.platform, self.winsock)
+        self._others = ReadBuffer(self.platform)
 
     def list_interfaces(self) -> tuple[Interface, ...]:
         return self.kernel.list_interfaces()

@@ -40,7 +40,7 @@ async def receiving() -> None:
         await receiver.aclose()
 
         channel: trio.abc.ReceiveChannel[trio_mcast.Datagram] = receiver
-        listener: trio_mcast.Listener = receiver
+        listener: trio_mcast.RunningReceiver = receiver
         del channel, listener
 
 
@@ -120,7 +120,7 @@ async def memberships(receiver: trio_mcast.MulticastReceiver) -> None:
 async def running() -> None:
     send_channel, receive_channel = trio.open_memory_channel[list[trio_mcast.Datagram]](16)
     async with trio.open_nursery() as nursery:
-        listener: trio_mcast.Listener = await nursery.start(
+        listener: trio_mcast.RunningReceiver = await nursery.start(
             functools.partial(trio_mcast.run_receiver, send_channel, "239.1.2.3", port=5000)
         )
         assert_type(listener.memberships(), tuple[trio_mcast.MembershipStatus, ...])

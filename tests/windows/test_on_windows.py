@@ -22,7 +22,7 @@ import trio.testing
 import trio_mcast
 from trio_mcast._machine import winsock
 from trio_mcast._machine.interface_changes import InterfaceFeed
-from trio_mcast._machine.read_wsarecvmsg import WinsockMemory, WinsockReader
+from trio_mcast._machine.read_wsarecvmsg import WinsockBuffer, WinsockReader
 from trio_mcast._machine.sockets import open_planned_socket
 from trio_mcast._os.readers import reader_for_this_thread
 from trio_mcast._os.reading import Origin
@@ -284,7 +284,7 @@ def test_an_unknown_ioctl_is_an_error_with_windows_number() -> None:
 
 def test_reading_an_empty_socket_gives_nothing(udp_port: int) -> None:
     with planned_socket(4, udp_port) as (sock, origin):
-        assert not WinsockReader(WinsockMemory(WINDOWS), sock, origin).read([], False)
+        assert not WinsockReader(WinsockBuffer(WINDOWS), sock, origin).read([], False)
 
 
 def test_a_closed_port_that_was_sent_to_is_no_error_of_reading(udp_port: int) -> None:
@@ -294,12 +294,12 @@ def test_a_closed_port_that_was_sent_to_is_no_error_of_reading(udp_port: int) ->
             address = gone.getsockname()
         for _ in range(3):
             sock.sendto(b"", address)
-            assert not WinsockReader(WinsockMemory(WINDOWS), sock, origin).read([], False)
+            assert not WinsockReader(WinsockBuffer(WINDOWS), sock, origin).read([], False)
 
 
 @pytest.mark.parametrize("number", [10054, 10052])
 def test_resets_that_come_all_the_same_are_passed_over(number: int, udp_port: int) -> None:
-    memory = WinsockMemory(WINDOWS)
+    memory = WinsockBuffer(WINDOWS)
     answers = [(0, number), (0, number), (0, 10035)]
     memory._functions[socket.AF_INET] = lambda _handle, _message: answers.pop(0)
     with planned_socket(4, udp_port) as (sock, origin):
@@ -308,7 +308,7 @@ def test_resets_that_come_all_the_same_are_passed_over(number: int, udp_port: in
 
 
 def test_an_error_of_winsock_is_the_exception_that_sockets_raise(udp_port: int) -> None:
-    memory = WinsockMemory(WINDOWS)
+    memory = WinsockBuffer(WINDOWS)
     memory._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
     with planned_socket(4, udp_port) as (sock, origin), pytest.raises(OSError) as caught:
         WinsockReader(memory, sock, origin).read([], False)

@@ -204,25 +204,6 @@ def parse_port(value: object, *, zero_allowed: bool = False) -> int:
     return value
 
 
-def parse_group_spec(text: str) -> tuple[Group, tuple[IPAddress, ...]]:
-    """A group as people type it: `[SOURCE[,SOURCE...]@]GROUP[%INTERFACE]`.
-
-    Raises:
-      AddressError: a part that cannot be meant, or a source of the other IP version
-    """
-    before, at, after = text.rpartition("@")
-    group = parse_group(after)
-    if not at:
-        return group, ()
-    sources = parse_sources(before.split(","))
-    for source in sources:
-        if source.version != group.version:
-            raise AddressError(
-                f"{text!r} mixes IP versions: {source} cannot send to {group.address}"
-            )
-    return group, sources
-
-
 def parse_address(value: object) -> tuple[IPAddress, str | None]:
     """Any address and its zone, from text or an `ipaddress` object.
 

@@ -8,12 +8,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-import trio_mcast
 from trio_mcast import Finding
-from trio_mcast._addresses.parsing import parse_group_spec
-from trio_mcast._doctor.diagnosis import parse_question
+from trio_mcast.lowlevel import examine, judge, parse_question
 
 from .errors import UsageError
+from .groups import parse_group_spec
 from .options import InterfacesOption, QuietOption
 from .output import tell, to_json, write
 
@@ -70,12 +69,10 @@ async def doctor(
             parse_group_spec(spec)
             sources += before.split(",")
         addresses.append(after)
-    parse_question(addresses, port, interface or None, sources)  # refused before anything is told
+    question = parse_question(addresses, port=port, interface=interface or None, source=sources)
     if groups and seconds and not quiet and not json:
         tell(f"listening to {', '.join(addresses)} for {seconds:g} s; somebody should be sending")
-    findings = await trio_mcast.diagnose(
-        addresses, port=port, interface=interface or None, source=sources, watch=seconds
-    )
+    findings = judge(await examine(question, seconds))
     has_errors = any(finding.severity == "error" for finding in findings)
     if quiet:
         findings = tuple(finding for finding in findings if finding.severity == "error")

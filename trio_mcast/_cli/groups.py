@@ -7,9 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio_mcast
-from trio_mcast._addresses.parsing import Group, parse_group_spec
+from trio_mcast import AddressError
+from trio_mcast.lowlevel import Group, parse_group, parse_sources
 
 from .errors import UsageError
+
+
+def parse_group_spec(text: str) -> tuple[Group, tuple[str, ...]]:
+    """A group as people type it: `[SOURCE[,SOURCE...]@]GROUP[%INTERFACE]`.
+
+    Raises:
+      AddressError: a part that cannot be meant, or a source of the other IP version
+    """
+    before, at, after = text.rpartition("@")
+    group = parse_group(after)
+    if not at:
+        return group, ()
+    sources = parse_sources(before.split(","))
+    for source in sources:
+        if source.version != group.version:
+            raise AddressError(
+                f"{text!r} mixes IP versions: {source} cannot send to {group.address}"
+            )
+    return group, tuple(map(str, sources))
 
 
 @dataclass(frozen=True)
@@ -29,7 +49,7 @@ def parse_wanted_groups(specs: Iterable[str], sources: Sequence[str]) -> list[Wa
     wanted: dict[Group, tuple[str, ...]] = {}
     for spec in specs:
         group, own = parse_group_spec(spec)
-        chosen = tuple(map(str, own)) or tuple(sources)
+        chosen = own or tuple(sources)
         if not chosen and trio_mcast.classify(group.address).is_ssm:
             raise UsageError(
                 f"{group} is for source-specific multicast and needs the address of a sender: "

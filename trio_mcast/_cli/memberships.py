@@ -12,9 +12,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trio_mcast import NotSupportedError
-from trio_mcast._base.snapshot import Snapshot
-from trio_mcast._doctor.changes import Change, MembershipWatch
-from trio_mcast._machine.current import current_machine
+from trio_mcast.lowlevel import MembershipChange, MembershipWatch, Snapshot, take_snapshot
 
 from .interruption import run_until_interrupted
 from .output import tell, to_json, write, write_table
@@ -48,7 +46,7 @@ async def memberships(
     if sys.platform != "linux":
         raise NotSupportedError("only Linux tells which groups are joined")
     if not watch:
-        _list(current_machine().inspector.take_snapshot(), json)
+        _list(take_snapshot(), json)
         return 0
     with MembershipWatch() as changes:
         _list(changes.first, json, change=None)
@@ -147,10 +145,10 @@ async def _follow(watch: MembershipWatch, json: bool) -> None:
             _tell_change(change, json)
 
 
-def _tell_change(change: Change, json: bool) -> None:
+def _tell_change(change: MembershipChange, json: bool) -> None:
     rows = (
         row
-        for row in _read_rows(current_machine().inspector.take_snapshot())
+        for row in _read_rows(take_snapshot())
         if (row.interface, row.group) == (change.interface, change.group)
     )
     row = next(rows, _Row(change.interface, change.group, 0, (), (), ()))

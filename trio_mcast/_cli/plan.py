@@ -11,19 +11,19 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trio_mcast import Interface, default_interface, list_interfaces
-from trio_mcast._addresses.parsing import Group, parse_group_spec
-from trio_mcast._interfaces.selection import Selection
 from trio_mcast.lowlevel import (
+    Group,
     Platform,
     SocketOption,
     SocketPlan,
     current_platform,
+    find_interfaces,
     plan_receiver,
     plan_sender,
 )
 
 from .errors import UsageError
-from .groups import show_address
+from .groups import parse_group_spec, show_address
 from .options import (
     PLATFORMS,
     PacketInfoChoice,
@@ -88,7 +88,7 @@ def plan(
       json: one JSON object a line, values in hex
     """
     wanted, own = parse_group_spec(group)
-    sources = (*map(str, own), *source)
+    sources = (*own, *source)
     system = current_platform() if platform is None else PLATFORMS[platform]
     place = _choose_interface(wanted, interface)
     if sender:
@@ -134,12 +134,10 @@ def plan(
 
 def _choose_interface(group: Group, name: str | None) -> Interface:
     """The interface that is named; or the likeliest; or, where there is none at all, an example."""
-    listing = list_interfaces()
-    selection = Selection.parse(name).in_zone(group.zone)
-    if not selection.is_named:
-        likely = [i for i in listing if i.carries(group.version) and not i.is_loopback]
+    if name is None and group.zone is None:
+        likely = [i for i in list_interfaces() if i.carries(group.version) and not i.is_loopback]
         return default_interface(group.version) or (likely or [_EXAMPLE])[0]
-    found = selection.require(listing, group.version)
+    found = find_interfaces(name, zone=group.zone)
     if len(found) > 1:
         several = ", ".join(interface.name for interface in found)
         raise UsageError(f"{name} means several interfaces: {several}")

@@ -13,11 +13,10 @@ from cyclopts import Parameter
 
 import trio_mcast
 from trio_mcast import MulticastSender, SendError, default_interface
-from trio_mcast._addresses.parsing import parse_group_spec
 
 from .byte_input import ByteInput
 from .errors import UsageError, check_positive
-from .groups import show_address
+from .groups import parse_group_spec, show_address
 from .interruption import run_until_interrupted
 from .options import HopLimitOption, InterfacesOption, PortOption, QuietOption
 from .output import count_of, tell
@@ -78,7 +77,7 @@ async def send(
       quiet: tell only what goes wrong
     """
     wanted, sources = parse_group_spec(group)
-    senders = [*map(str, sources), *([] if source is None else [source])]
+    senders = [*sources, *([] if source is None else [source])]
     if len(senders) > 1:
         raise UsageError(f"datagrams have one source, not several: {', '.join(senders)}")
     if not interface and wanted.zone is None and default_interface(wanted.version) is None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+import trio
+
 from .._addresses.parsing import (
+    GroupLike,
+    SourceLike,
     ipv6_scope,
     is_multicast,
     parse_address,
@@ -13,14 +17,25 @@ from .._addresses.parsing import (
     parse_port,
     parse_sources,
 )
-from .._interfaces.selection import ByName, Selection
+from .._interfaces.selection import ByName, InterfacesLike, Selection
 from .._machine.current import current_machine
 from .case import Case, Question
 from .observing import observe
 
 
-async def examine(question: Question, seconds: float) -> Case:
-    """Gather all the evidence."""
+async def examine(question: Question, seconds: float = 3.0) -> Case:
+    """Gather all the evidence: look at this machine, and listen to the groups, if there are any.
+
+    Args:
+      question: as `parse_question` makes it
+      seconds: how long to listen; 0: do not
+
+    Raises:
+      ValueError: less than 0 seconds
+    """
+    if not seconds >= 0:
+        raise ValueError(f"{seconds!r} seconds is below 0")
+    await trio.lowlevel.checkpoint()
     machine = current_machine()
     snapshot = machine.inspector.take_snapshot()
     if not question.groups or not seconds:
@@ -28,8 +43,14 @@ async def examine(question: Question, seconds: float) -> Case:
     return Case(question, snapshot, await observe(machine, question, snapshot, seconds))
 
 
-def parse_question(group: object, port: object, interface: object, source: object) -> Question:
-    """What `diagnose` is asked. Raises: as it does."""
+def parse_question(
+    group: GroupLike | Iterable[GroupLike] | None = None,
+    *,
+    port: int | None = None,
+    interface: InterfacesLike = None,
+    source: SourceLike | Iterable[SourceLike] | None = None,
+) -> Question:
+    """What `diagnose` is asked, checked. Args and Raises: as there."""
     parsed = [_parse_group(value) for value in _several(group)]
     selections = [Selection.parse(interface), *(Selection(zone=zone) for _, zone in parsed)]
     listing = current_machine().list_interfaces()

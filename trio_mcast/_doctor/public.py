@@ -7,23 +7,18 @@ third of everything else here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
 
-import trio
-
-from .._interfaces.selection import InterfaceSelector
+from .._addresses.parsing import GroupLike, SourceLike
+from .._interfaces.selection import InterfacesLike
 from .finding import Finding
-
-_Address: TypeAlias = "str | IPv4Address | IPv6Address"
 
 
 async def diagnose(
-    group: _Address | Iterable[_Address] | None = None,
+    group: GroupLike | Iterable[GroupLike] | None = None,
     *,
     port: int | None = None,
-    interface: InterfaceSelector | Iterable[InterfaceSelector] | None = None,
-    source: _Address | Iterable[_Address] | None = None,
+    interface: InterfacesLike = None,
+    source: SourceLike | Iterable[SourceLike] | None = None,
     watch: float = 3.0,
 ) -> tuple[Finding, ...]:
     """Find out why nothing arrives::
@@ -60,8 +55,7 @@ async def diagnose(
     from .diagnosis import examine, parse_question
     from .judging import judge
 
-    if watch < 0:
+    if not watch >= 0:
         raise ValueError(f"watch={watch!r} is below 0 seconds")
-    question = parse_question(group, port, interface, source)
-    await trio.lowlevel.checkpoint()
+    question = parse_question(group, port=port, interface=interface, source=source)
     return judge(await examine(question, watch))

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from typing import Final
 
 from .._base.interface import Interface, IPVersion
+from .._base.snapshot import Snapshot
+from .._interfaces.selection import InterfacesLike, Selection
 from .machine import Machine
 from .this_machine import ThisMachine
 
@@ -45,6 +47,36 @@ def list_interfaces() -> tuple[Interface, ...]:
       One `Interface` each, a picture of this moment: it does not change when the interface does.
     """
     return current_machine().list_interfaces()
+
+
+def find_interfaces(
+    interfaces: InterfacesLike = None,
+    *,
+    version: IPVersion | None = None,
+    zone: str | None = None,
+) -> tuple[Interface, ...]:
+    """The interfaces on which `open_receiver` would join a group now.
+
+    Args:
+      interfaces: as there: names, indexes, addresses, networks, or `Interface`. What is named is
+        found whatever its state; None: every one that is up and fit
+      version: the IP version of the group; None: either
+      zone: the zone of the group, which restricts it to one interface
+
+    Raises:
+      InterfaceNotFoundError: one that is named does not exist
+      ValueError, TypeError: it is no way to name one
+    """
+    selection = Selection.parse(interfaces).in_zone(zone)
+    return selection.require(current_machine().list_interfaces(), version)
+
+
+def take_snapshot() -> Snapshot:
+    """What this host says of its interfaces, groups, sockets and settings at this moment.
+
+    Linux tells almost everything to any user, other systems the interfaces only.
+    """
+    return current_machine().inspector.take_snapshot()
 
 
 def default_interface(version: IPVersion = 4) -> Interface | None:

@@ -106,7 +106,7 @@ class _Layout(NamedTuple):
     name_size: int
 
 
-class BatchMemory:
+class BatchBuffers:
     """What the kernel writes batches into, and the way out of there. For the sockets of a thread.
 
     Attributes:
@@ -237,19 +237,19 @@ class RecvmmsgSocket(SystemSocket):
     For one datagram the plain call takes a third of the time that a batch of one does.
     """
 
-    __slots__ = ("_memory", "_receive_one", "_single_reads_left")
+    __slots__ = ("_buffers", "_receive_one", "_single_reads_left")
 
     def __init__(
-        self, memory: BatchMemory, sock: socket.socket, plan: SocketPlan, origin: Origin
+        self, buffers: BatchBuffers, sock: socket.socket, plan: SocketPlan, origin: Origin
     ) -> None:
-        super().__init__(memory.platform, sock, plan, origin)
-        self._memory = memory
+        super().__init__(buffers.platform, sock, plan, origin)
+        self._buffers = buffers
         self._receive_one = sock.recvmsg
         self._single_reads_left = _SINGLE_READS
 
     def read(self, found: list[Datagram], again: bool) -> int:
         if not self._single_reads_left:
-            datagrams, size = self._memory.read(self._socket.fileno(), self.origin)
+            datagrams, size = self._buffers.read(self._socket.fileno(), self.origin)
             count = len(datagrams)
             if count == 1:
                 self._single_reads_left = _SINGLE_READS
@@ -274,7 +274,7 @@ class RecvmmsgSocket(SystemSocket):
         self, data: bytes, messages: list[ControlMessage], source: SocketAddress
     ) -> list[Datagram]:
         """What one call gave: one datagram, or several that were merged."""
-        found = read_ancillary_untrusted(self._memory.platform, messages)
+        found = read_ancillary_untrusted(self._buffers.platform, messages)
         size = found.segment_size or len(data) or 1
         pieces = [data[start : start + size] for start in range(0, len(data) or 1, size)]
         ancillary = AncillaryColumns(

@@ -21,7 +21,7 @@ _CONTROL_SIZE: Final = 256
 Message: TypeAlias = tuple[int, list[ControlMessage], int, SocketAddress]
 
 
-class Memory:
+class ReadBuffer:
     """What the sockets of a thread share.
 
     Attributes:
@@ -37,13 +37,13 @@ class Memory:
 class RecvmsgSocket(SystemSocket):
     """Reads one datagram for each system call."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_buffers",)
 
     def __init__(
-        self, memory: Memory, sock: socket.socket, plan: SocketPlan, origin: Origin
+        self, buffers: ReadBuffer, sock: socket.socket, plan: SocketPlan, origin: Origin
     ) -> None:
-        super().__init__(memory.platform, sock, plan, origin)
-        self._memory = memory
+        super().__init__(buffers.platform, sock, plan, origin)
+        self._buffers = buffers
 
     def read(self, found: list[Datagram], _again: bool) -> int:
         read_one = self._read_with_ancillary if self.origin.has_ancillary else self._read_plain
@@ -65,7 +65,7 @@ class RecvmsgSocket(SystemSocket):
         return count
 
     def _read_plain(self) -> list[Datagram]:
-        buffer, origin = self._memory.buffer, self.origin
+        buffer, origin = self._buffers.buffer, self.origin
         length, source = self._socket.recvfrom_into(buffer)
         data = bytes(buffer[:length])
         return [Datagram(data, source, origin.group, origin.port, origin.interface)]
@@ -74,9 +74,9 @@ class RecvmsgSocket(SystemSocket):
         message = self._receive_message()
         if message is None:
             return self._read_plain()
-        buffer, origin = self._memory.buffer, self.origin
+        buffer, origin = self._buffers.buffer, self.origin
         length, items, flags, source = message
-        found = read_ancillary_untrusted(self._memory.platform, items)
+        found = read_ancillary_untrusted(self._buffers.platform, items)
         if _is_stray(found, origin):
             return []
         segment = found.segment_size or max(length, 1)  # several may have come as one
@@ -102,7 +102,7 @@ class RecvmsgSocket(SystemSocket):
         """
         if sys.platform == "win32":
             raise NotSupportedError("Python has no recvmsg on Windows")
-        return self._socket.recvmsg_into([self._memory.buffer], _CONTROL_SIZE)
+        return self._socket.recvmsg_into([self._buffers.buffer], _CONTROL_SIZE)
 
 
 def _is_stray(found: AncillaryData, origin: Origin) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from .._plan.packet_info import read_control_buffer_untrusted
 from .._plan.platforms import Platform
-from .read_recvmsg import Memory, Message, RecvmsgSocket
+from .read_recvmsg import Message, ReadBuffer, RecvmsgSocket
 from .sources import KnownSources
 from .winsock import WSABUF, WSAMSG, Winsock, WSARecvMsg
 
@@ -21,7 +21,7 @@ _CONTROL_SIZE: Final = 256
 _WSAEMSGSIZE: Final = 10040
 
 
-class WinsockMemory(Memory):
+class WinsockBuffer(ReadBuffer):
     """What the sockets of a thread share: what WSARecvMsg is told, and where it writes."""
 
     def __init__(self, platform: Platform, winsock: Winsock) -> None:
@@ -84,7 +84,7 @@ class WinsockSocket(RecvmsgSocket):
 
     __slots__ = ()
 
-    _memory: WinsockMemory
+    _buffers: WinsockBuffer
 
     def _receive_message(self) -> Message | None:
-        return self._memory.receive(self._socket)
+        return self._buffers.receive(self._socket)

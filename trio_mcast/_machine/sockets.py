@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
@@ -36,6 +37,11 @@ _JOINS_TO_TRY: Final = 4
 
 OpenSocket: TypeAlias = Callable[[socket.socket, SocketPlan, Origin], ReceivingSocket]
 """Makes a receiving socket of one that was set up as planned."""
+
+
+def kernel_error(number: int) -> OSError:
+    """The error as the kernel would raise it."""
+    return OSError(number, os.strerror(number))
 
 
 def current_platform() -> Platform:
@@ -188,17 +194,17 @@ class SystemSocket(ReceivingSocket):
 
 def may_have_unread(sock: socket.socket, platform: Platform) -> bool:
     """Whether something has arrived that was not read; True where the system does not tell."""
-    if platform.memory_figures is None:
+    if platform.queue_figures is None:
         return True
-    level, number, _name = platform.memory_figures
+    level, number, _name = platform.queue_figures
     return any(sock.getsockopt(level, number, 4))  # SK_MEMINFO_RMEM_ALLOC
 
 
 def read_drop_count(sock: socket.socket, platform: Platform) -> int | None:
     """How many datagrams the kernel had to drop at this socket; None where it does not tell."""
-    if platform.memory_figures is None:
+    if platform.queue_figures is None:
         return None
-    level, number, _name = platform.memory_figures
+    level, number, _name = platform.queue_figures
     words = sock.getsockopt(level, number, _MEMINFO_SIZE)
     return int.from_bytes(words[4 * _MEMINFO_DROPS :][:4], sys.byteorder)
 

@@ -115,16 +115,16 @@ def _choose_way_to_read() -> OpenSocket:
         from . import read_recvmmsg
 
         if read_recvmmsg.IS_AVAILABLE:
-            batches = read_recvmmsg.BatchMemory(current_platform())
+            batches = read_recvmmsg.BatchBuffers(current_platform())
             return partial(read_recvmmsg.RecvmmsgSocket, batches)
     if sys.platform == "win32":
-        from .read_wsarecvmsg import WinsockMemory, WinsockSocket
+        from .read_wsarecvmsg import WinsockBuffer, WinsockSocket
         from .winsock import Winsock
 
-        return partial(WinsockSocket, WinsockMemory(current_platform(), Winsock()))
-    from .read_recvmsg import Memory, RecvmsgSocket
+        return partial(WinsockSocket, WinsockBuffer(current_platform(), Winsock()))
+    from .read_recvmsg import ReadBuffer, RecvmsgSocket
 
-    return partial(RecvmsgSocket, Memory(current_platform()))
+    return partial(RecvmsgSocket, ReadBuffer(current_platform()))
 
 
 if sys.platform == "linux":

@@ -157,7 +157,7 @@ class Platform:
       receive_timestamp: asks for the time of arrival of each datagram
       receive_merged: has datagrams of one flow and size handed over together
       send_segmented: has one large buffer sent as many datagrams
-      memory_figures: tells bytes queued and datagrams dropped
+      queue_figures: tells bytes queued and datagrams dropped
       doubles_receive_buffer: asked for its size, it answers twice what it granted
       error_queue: the flag by which errors of earlier datagrams are read, where they are queued
       spurious_join_errors: with these a join may be refused for no reason; the next may succeed
@@ -199,7 +199,7 @@ class Platform:
     receive_timestamp: OptionName | None = None
     receive_merged: OptionName | None = None
     send_segmented: OptionName | None = None
-    memory_figures: OptionName | None = None
+    queue_figures: OptionName | None = None
     doubles_receive_buffer: bool = False
     error_queue: int | None = None
     spurious_join_errors: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from .._base.source_filter import SourceFilter
 from .._base.status import MembershipState, MembershipStatistics, MembershipStatus
 from .._interfaces.following import Held
 from .._machine.receiving import ReceivingSocket
+from .._machine.sockets import EXHAUSTED
 from .._plan.joining import plan_filter_change
 from .._plan.options import SocketOption
 from .._plan.receiver_plan import ReceiverPlanner
@@ -70,14 +72,14 @@ class Membership:
         interface: Interface,
         settings: ReceiverSettings,
         open_socket: Callable[[SocketPlan, int], ReceivingSocket],
-        attend: Callable[[Membership, ReceivingSocket], None],
+        start_task: Callable[[Membership, ReceivingSocket], None],
         own_addresses: frozenset[str],
     ) -> None:
         """Plan it; nothing is opened yet.
 
         Args:
           open_socket: opens a planned socket, for a port
-          attend: is told of every socket that is opened, to see that it is read
+          start_task: starts the task of a socket that was opened
           own_addresses: those of the host
         """
         self.request: JoinRequest = request
@@ -88,7 +90,7 @@ class Membership:
         self.error: OSError | None = None
         self._settings = settings
         self._open_socket = open_socket
-        self._attend = attend
+        self._start_task = start_task
         self._own_addresses = own_addresses
         self._sockets: list[ReceivingSocket] = []
         self._figures = Figures()  # of past sockets, and what the program itself gave up
@@ -132,14 +134,18 @@ class Membership:
         self.see_own_addresses(self._own_addresses)
         self.error = None
         for sock in opened:
-            self._attend(self, sock)
+            self._start_task(self, sock)
 
-    def reopen_at(self, interface: Interface) -> None:
-        """Join anew, on an interface that may have another index now. As `open`."""
+    def try_at(self, interface: Interface) -> None:
+        """Join, on an interface that may have another index now.
+
+        A refusal is the membership's state, and there is nobody to tell otherwise.
+        """
         self.interface = interface
         self.is_absent = False
         self._plans = self._make_plans(self.filter)
-        self.open()
+        with suppress(SocketSetupError):
+            self.open()
 
     def suspend(self) -> None:
         """The interface is gone. What has arrived can still be read."""
@@ -251,7 +257,12 @@ class Membership:
             return "failed"
         return "waiting"
 
-    def held(self, *, is_due: bool) -> Held:
+    @property
+    def is_due(self) -> bool:
+        """It failed for want of something of which nothing announces that there is enough again."""
+        return self.error is not None and self.error.errno in EXHAUSTED
+
+    def held(self) -> Held:
         """The membership as the rules of following see it."""
         return Held(
             self.interface,
@@ -260,7 +271,7 @@ class Membership:
             self.group,
             is_absent=self.is_absent,
             works=self.is_joined,
-            is_due=is_due,
+            is_due=self.is_due,
         )
 
     def status(self) -> MembershipStatus:
@@ -292,3 +303,27 @@ class Membership:
 
 def _figures_of(sock: ReceivingSocket) -> Figures:
     return Figures(sock.datagrams_read, sock.bytes_read, sock.drop_count())
+
+
+def open_all(memberships: Iterable[Membership]) -> None:
+    """Open them all, or none: if every one is refused, or something has run out.
+
+    Raises:
+      SocketSetupError: the first refusal
+    """
+    memberships = list(memberships)
+    first_refusal: SocketSetupError | None = None
+    try:
+        for membership in memberships:
+            try:
+                membership.open()
+            except SocketSetupError as error:
+                if error.errno in EXHAUSTED:
+                    raise
+                first_refusal = first_refusal or error
+        if first_refusal is not None and not any(m.is_joined for m in memberships):
+            raise first_refusal
+    except BaseException:
+        for membership in memberships:
+            membership.close()
+        raise

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, takewhile
-from typing import Final, ParamSpec
+from typing import Final
 
 import trio
 
 from .._addresses.parsing import Group
 from .._base.datagram import Datagram
-from .._base.errors import InterfaceNotFoundError, MulticastError, SocketSetupError
+from .._base.errors import InterfaceNotFoundError, MulticastError
 from .._base.interface import Interface, IPVersion
 from .._base.source_filter import SourceFilter
 from .._base.status import MembershipStatus, ReceiverStatistics
@@ -24,13 +24,10 @@ from .._interfaces.selection import Selection
 from .._machine.feed import FeedShare, follow_interfaces
 from .._machine.machine import Machine
 from .._machine.receiving import ReceivingSocket
-from .._machine.sockets import EXHAUSTED
 from .delivery import Delivery
 from .events import Broadcast
 from .join_request import JoinRequest
-from .membership import Figures, Key, Membership, ReceiverSettings
-
-_P = ParamSpec("_P")
+from .membership import Figures, Key, Membership, ReceiverSettings, open_all
 
 # What failed because something had run out, nothing announces when there is enough again.
 _RETRY_SECONDS: Final = 1.0
@@ -80,7 +77,7 @@ class Memberships:
         nursery.start_soon(self.delivery.run, name="trio_mcast: read")
         for membership in self._by_key.values():
             for sock in membership.sockets:
-                self._attend(membership, sock)
+                self._start_task(membership, sock)
         if self._feed is not None:
             nursery.start_soon(self._follow, self._feed, name="trio_mcast: follow interfaces")
 
@@ -138,7 +135,7 @@ class Memberships:
                     raise MulticastError(f"{request.group} is joined on {interface.name} already")
                 if key not in joining:
                     joining[key] = self._make_membership(request, interface)
-        _open_all(joining.values())
+        open_all(joining.values())
         self._requests += requests
         self._by_key.update(joining)
         self._publish(joining.values())
@@ -234,7 +231,7 @@ class Memberships:
             interface,
             self._settings,
             self._sockets.open,
-            self._attend,
+            self._start_task,
             self._own_addresses,
         )
 
@@ -249,7 +246,7 @@ class Memberships:
 
     # The tasks of sockets
 
-    def _attend(self, membership: Membership, sock: ReceivingSocket) -> None:
+    def _start_task(self, membership: Membership, sock: ReceivingSocket) -> None:
         if self._nursery is not None:
             name = f"trio_mcast: hear {membership.group} on {membership.interface.name}"
             self._nursery.start_soon(self._hear, membership, sock, name=name)
@@ -307,7 +304,7 @@ class Memberships:
             self._adapt(change)
 
     def _is_any_due(self) -> bool:
-        return any(map(_is_due, self._by_key.values()))
+        return any(membership.is_due for membership in self._by_key.values())
 
     def _adapt(self, change: Change) -> None:
         """Do what the rules say, and tell what has changed by it."""
@@ -316,40 +313,38 @@ class Memberships:
         for group, index in self._by_key:
             taken[group].add(index)
         for membership in list(self._by_key.values()):
-            is_due, index = _is_due(membership), membership.interface.index
+            index = membership.interface.index
             is_concerned = change.concerns_membership(index, membership.group)
-            if membership.is_absent or is_due or is_concerned:
+            if membership.is_absent or membership.is_due or is_concerned:
                 indexes = taken[membership.group]
                 indexes.discard(index)
-                self._adapt_one(membership, change, indexes, is_due=is_due)
+                self._adapt_one(membership, change, indexes)
                 if not membership.is_absent:
                     indexes.add(membership.interface.index)
         for request in self._requests:
             indexes = taken[request.group.address]
             for interface in find_new(request.selection, request.version, change, indexes):
                 membership = self._make_membership(request, interface)
-                _try(membership.open)
+                membership.try_at(interface)
                 self._by_key[membership.key] = membership
                 indexes.add(interface.index)
                 self.events.publish(membership.status())
 
-    def _adapt_one(
-        self, membership: Membership, change: Change, taken: set[int], *, is_due: bool
-    ) -> None:
+    def _adapt_one(self, membership: Membership, change: Change, taken: set[int]) -> None:
         """Do what the rules say about one membership.
 
         Args:
           taken: the indexes of the interfaces where its group has other memberships
         """
         key, before = membership.key, membership.status()
-        action, interface = decide(membership.held(is_due=is_due), change, taken)
+        action, interface = decide(membership.held(), change, taken)
         match action:
             case Action.KEEP:
                 assert interface is not None
                 membership.see_interface(interface)
             case Action.RENEW:
                 assert interface is not None
-                _try(membership.reopen_at, interface)
+                membership.try_at(interface)
             case Action.SUSPEND:
                 membership.suspend()
             case Action.FORGET:
@@ -375,35 +370,3 @@ class Memberships:
             self._own_addresses = addresses
             for membership in [*self._by_key.values(), *self._draining]:
                 membership.see_own_addresses(addresses)
-
-
-def _is_due(membership: Membership) -> bool:
-    """Whether it waits for something of which nothing announces that there is enough again."""
-    return membership.error is not None and membership.error.errno in EXHAUSTED
-
-
-def _try(action: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
-    """A refusal is the membership's state, and there is nobody to tell otherwise."""
-    try:
-        action(*args, **kwargs)
-    except SocketSetupError:
-        pass
-
-
-def _open_all(memberships: Iterable[Membership]) -> None:
-    memberships = list(memberships)
-    first_refusal: SocketSetupError | None = None
-    try:
-        for membership in memberships:
-            try:
-                membership.open()
-            except SocketSetupError as error:
-                if error.errno in EXHAUSTED:
-                    raise
-                first_refusal = first_refusal or error
-        if first_refusal is not None and not any(m.is_joined for m in memberships):
-            raise first_refusal
-    except BaseException:
-        for membership in memberships:
-            membership.close()
-        raise

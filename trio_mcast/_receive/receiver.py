@@ -19,9 +19,9 @@ from .._plan.packet_info import PacketInfoName
 from .._plan.receiver_plan import ReceiverPlanner
 from .delivery import Delivery, Overflow
 from .join_request import JoinRequest
-from .listener import Listener
 from .membership import ReceiverSettings
 from .memberships import Memberships
+from .running_receiver import RunningReceiver
 
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
@@ -30,7 +30,7 @@ _LOOK_SECONDS: Final = 0.5
 """How often `run_receiver` looks whether anybody still receives from its channel."""
 
 
-class MulticastReceiver(Listener, trio.abc.ReceiveChannel[Datagram], final=True):
+class MulticastReceiver(RunningReceiver, trio.abc.ReceiveChannel[Datagram], final=True):
     """A channel of the datagrams that arrive for some groups, on some interfaces.
 
     `open_receiver` makes one. Several tasks may receive at once: each datagram goes to one of them,
@@ -214,7 +214,7 @@ async def run_receiver(
     max_buffered: int = DEFAULT_MAX_BUFFERED,
     receive_buffer: int | None = None,
     follow: bool = True,
-    task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[RunningReceiver] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Join groups, and feed what is sent to them into a memory channel of yours, until cancelled::
 
@@ -234,8 +234,8 @@ async def run_receiver(
       send_channel: takes lists of datagrams. It is not closed when this ends, for it is yours
       overflow, max_buffered: what happens to datagrams while the channel is full. Lists that are in
         the channel stay there
-      task_status: ``nursery.start`` returns, when every membership has been tried, a `Listener`:
-        the memberships, to look at and to change
+      task_status: ``nursery.start`` returns, when every membership has been tried, a
+        `RunningReceiver`: the memberships, to look at and to change
     """
     machine = current_machine()
     planner = ReceiverPlanner.parse(
@@ -248,7 +248,7 @@ async def run_receiver(
     settings = _parse_settings(planner, overflow, max_buffered, follow)
     requests = JoinRequest.parse_several(groups, sources, interfaces)
     async with _serve(machine, settings, requests) as receiver:
-        task_status.started(Listener._create(receiver._memberships))
+        task_status.started(RunningReceiver._create(receiver._memberships))
         async with open_service_nursery() as nursery:
             with trio.CancelScope() as scope:
                 nursery.start_soon(_cancel_when_abandoned, send_channel, scope)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,6 +16,7 @@ from .._base.errors import SendError, SocketSetupError
 from .._base.interface import Interface
 from .._base.remedies import add_remedy
 from .._machine.sending import Payload, SendingSocket
+from .._machine.sockets import kernel_error
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
 
@@ -106,7 +106,7 @@ class OutgoingInterface:
     def lose_interface(self) -> None:
         """Send no more, since the interface is gone."""
         self.is_absent = True
-        self._refuse_for_now(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+        self._refuse_for_now(kernel_error(errno.ENODEV))
 
     def _refuse_for_now(self, reason: OSError) -> None:
         self._refusal = reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from .._interfaces.selection import Selection
 from .._machine.feed import FeedShare, follow_interfaces
 from .._machine.machine import Machine
 from .._machine.sending import Payload
+from .._machine.sockets import kernel_error
 from .._plan.sender_plan import SenderPlanner
 from .outgoing_interface import OutgoingInterface, SentFigures
 
@@ -60,7 +60,7 @@ class OutgoingInterfaces:
         self._feed: FeedShare | None = None
         self._is_closed = False
         self._figures_of_the_past = SentFigures()
-        self._attendants: list[Callable[[OutgoingInterface], None]] = []
+        self._per_interface: list[Callable[[OutgoingInterface], None]] = []
 
     @trio.lowlevel.enable_ki_protection
     def open(self) -> None:
@@ -122,27 +122,27 @@ class OutgoingInterfaces:
 
     def refuse_sending(self) -> SendError:
         """Why nothing can be sent while there is no interface at all."""
-        reason = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        reason = kernel_error(errno.ENODEV)
         step = f"send to {self.planner.group}: no interface is up and fit for it"
         return add_remedy(SendError(step, reason, group=self.planner.group))
 
     @contextmanager
-    def attended(self, attend: Callable[[OutgoingInterface], None]) -> Iterator[None]:
+    def for_each(self, start: Callable[[OutgoingInterface], None]) -> Iterator[None]:
         """Call this for each interface, also for those that turn up in the block."""
-        self._attendants.append(attend)
+        self._per_interface.append(start)
         try:
             for outgoing in self.all:
-                attend(outgoing)
+                start(outgoing)
             yield
         finally:
-            self._attendants.remove(attend)
+            self._per_interface.remove(start)
 
     def _add(self, interface: Interface) -> None:
         outgoing = OutgoingInterface(interface, self.planner, self._machine.open_sending_socket)
         outgoing.open()
         self.all.append(outgoing)
-        for attend in self._attendants:
-            attend(outgoing)
+        for start in self._per_interface:
+            start(outgoing)
 
     def _remove(self, outgoing: OutgoingInterface) -> None:
         self.all.remove(outgoing)

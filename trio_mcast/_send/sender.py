@@ -110,9 +110,9 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
             equal length before it
           trio.ClosedResourceError: the sender was closed
         """
-        source = iter(datagrams)
+        rest = iter(datagrams)
         await trio.lowlevel.checkpoint()
-        while chunk := list(islice(source, _BATCH_PER_TURN)):
+        while chunk := list(islice(rest, _BATCH_PER_TURN)):
             for run in _find_runs(chunk):
                 await self._send_run_copies(run)
             if len(chunk) == _BATCH_PER_TURN:
@@ -250,10 +250,10 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         send_channel, receive_channel = trio.open_memory_channel[Answer](max_buffered)
         async with open_service_nursery() as nursery, receive_channel:
 
-            def attend(outgoing: OutgoingInterface) -> None:
+            def start(outgoing: OutgoingInterface) -> None:
                 nursery.start_soon(hear_answers, outgoing, send_channel)
 
-            with self._outgoing.attended(attend):
+            with self._outgoing.for_each(start):
                 yield receive_channel
 
     def statistics(self) -> SenderStatistics:

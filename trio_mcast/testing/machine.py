@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections import deque
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from .._interfaces.selection import Selection
 from .._machine.machine import Changes, Machine
 from .._machine.receiving import Origin, ReceivingSocket, ReceivingSockets
 from .._machine.sending import Payload, SendingSocket
+from .._machine.sockets import kernel_error
 from .._plan.linux import LINUX
 from .._plan.socket_plan import SocketPlan
 from .receiving import MemoryReceiver, MemoryReceivingSocket, PacketInfo
@@ -208,11 +208,11 @@ class MemorySendingSocket(SendingSocket):
         if self.journal.error is not None:
             raise self.journal.error
         if interface is None:
-            raise _refusal(errno.ENODEV)
+            raise kernel_error(errno.ENODEV)
         if not interface.is_up:
-            raise _refusal(errno.ENETUNREACH)
+            raise kernel_error(errno.ENETUNREACH)
         if len(payload) > _LARGEST_PAYLOAD[host.version]:
-            raise _refusal(errno.EMSGSIZE)
+            raise kernel_error(errno.EMSGSIZE)
         source = self.find_address(address)
         self.journal.sent.append(SentDatagram(payload, tuple(address), interface))
         if host.is_multicast:
@@ -247,7 +247,7 @@ class MemorySendingSocket(SendingSocket):
 
     def receive(self) -> tuple[bytes, SocketAddress]:
         if not self._answers:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise kernel_error(errno.EAGAIN)
         return self._answers.popleft()
 
     # Its address
@@ -269,7 +269,7 @@ class MemorySendingSocket(SendingSocket):
         version = ip_address(destination[0]).version
         own = [ip_address(a.ip.packed) for a in interface.addresses if a.version == version]
         if not own:
-            raise _refusal(errno.EADDRNOTAVAIL)
+            raise kernel_error(errno.EADDRNOTAVAIL)
         return write_address(own[0], self._port, interface)
 
     def close(self) -> None:
@@ -310,7 +310,3 @@ class MemoryChanges(Changes):
         self._is_closed = True
         self._waiting.unpark_all()
         self._machine.forget(self)
-
-
-def _refusal(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import inspect
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypedDict, TypeVar, Unpack
@@ -19,6 +18,7 @@ from .._machine.current import machine_in_force
 from .._machine.machine import Changes, Machine
 from .._machine.receiving import ReceivingSockets
 from .._machine.sending import Payload, SendingSocket
+from .._machine.sockets import kernel_error
 from .._plan.packet_info import PacketInfoName
 from .._plan.socket_plan import SocketPlan
 from .._receive.delivery import Overflow
@@ -217,7 +217,7 @@ class MemoryNetwork:
         selection = None if interface is None else Selection.parse_one(interface)
         self._machine.break_down(
             Fault(
-                OSError(errno.ENODEV, os.strerror(errno.ENODEV)) if error is None else error,
+                error or kernel_error(errno.ENODEV),
                 None if group is None else parse_group(group).address,
                 None if selection is None else selection.require(self.interfaces),
             )

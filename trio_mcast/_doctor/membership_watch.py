@@ -11,7 +11,15 @@ from .._machine.current import current_machine
 _POLL_SECONDS: Final = 0.5
 
 
-class Change(NamedTuple):
+class MembershipChange(NamedTuple):
+    """Somebody on this host has joined or left a group.
+
+    Attributes:
+      kind: ``"joined"`` or ``"left"``
+      interface: the name of the interface
+      group: the group, as text
+    """
+
     kind: Literal["joined", "left"]
     interface: str
     group: str
@@ -41,7 +49,7 @@ class MembershipWatch:
         if self._announced is not None:
             self._announced.close()
 
-    async def wait(self) -> list[Change]:
+    async def wait(self) -> list[MembershipChange]:
         """Return who has joined or left, as soon as somebody has."""
         while True:
             if self._announced is not None and self.is_live:
@@ -55,8 +63,8 @@ class MembershipWatch:
             gone, new = sorted(before - self._known), sorted(self._known - before)
             if gone or new:
                 return [
-                    *(Change("left", self._name(index), group) for index, group in gone),
-                    *(Change("joined", self._name(index), group) for index, group in new),
+                    *(MembershipChange("left", self._name(index), group) for index, group in gone),
+                    *(MembershipChange("joined", self._name(index), group) for index, group in new),
                 ]
 
     def _look(self) -> set[tuple[int, str]]:

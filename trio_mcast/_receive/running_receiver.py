@@ -18,7 +18,7 @@ from .join_request import JoinRequest
 from .memberships import Memberships
 
 
-class Listener(metaclass=NoPublicConstructor):
+class RunningReceiver(metaclass=NoPublicConstructor):
     """The memberships of a running receiver.
 
     `run_receiver` hands one out when it has started; every `MulticastReceiver` is one.
@@ -203,3 +203,7 @@ class Listener(metaclass=NoPublicConstructor):
     def _check_open(self) -> None:
         if self._memberships.is_closed:
             raise trio.ClosedResourceError("this receiver was closed")
+
+
+Listener = RunningReceiver
+"""An older name, which goes on working."""
