@@ -17,6 +17,10 @@ from collections.abc import Iterator
 
 import pytest
 
+# The folders of tests that run on one system only.
+_FOLDERS = {"on_linux": "linux", "on_windows": "win32"}
+collect_ignore_glob = [f"*/{name}/*" for name, own in _FOLDERS.items() if sys.platform != own]
+
 
 @pytest.fixture
 def udp_port() -> int:
@@ -27,7 +31,7 @@ def udp_port() -> int:
 
 
 if sys.platform == "linux":
-    from kernel.network import Network, open_network, why_no_namespaces
+    from namespaces.network import Network, open_network, why_no_namespaces
 
     REFUSAL = pytest.StashKey[str | None]()
 
@@ -36,7 +40,7 @@ if sys.platform == "linux":
 
     @pytest.fixture
     def network(request: pytest.FixtureRequest) -> Iterator[Network]:
-        """An empty network, to be filled with hosts; gone after the test. See `kernel.network`."""
+        """An empty network, to be filled with hosts; gone after the test."""
         refusal = request.config.stash[REFUSAL]
         if refusal is not None:
             pytest.skip(refusal)

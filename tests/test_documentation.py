@@ -110,7 +110,7 @@ def test_a_block_of_python_compiles(block: Block) -> None:
 
 
 if sys.platform == "linux":
-    from kernel.network import Card, Network, open_network, why_no_namespaces
+    from namespaces.network import Card, Network, open_network, why_no_namespaces
 
     # Here, since it works only while this process has a single thread.
     REFUSAL = why_no_namespaces()

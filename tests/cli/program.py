@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernel.network import Host
+    from namespaces.network import Host
 
 PATIENCE = 10.0
 """Seconds after which a test that waits has failed."""

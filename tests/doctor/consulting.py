@@ -13,7 +13,7 @@ import trio_mcast
 from trio_mcast import Finding
 
 if TYPE_CHECKING:
-    from kernel.network import Host, Talker
+    from namespaces.network import Host, Talker
 
 GROUP4 = "233.252.0.1"
 GROUP6 = "ff15::4d43:1"
