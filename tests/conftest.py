@@ -31,7 +31,8 @@ def udp_port() -> int:
 
 
 if sys.platform == "linux":
-    from namespaces.network import Network, open_network, why_no_namespaces
+    from namespaces.network import Card, Network, open_network, why_no_namespaces
+    from namespaces.opening import Hear
 
     REFUSAL = pytest.StashKey[str | None]()
 
@@ -46,3 +47,23 @@ if sys.platform == "linux":
             pytest.skip(refusal)
         with open_network() as network:
             yield network
+
+    @pytest.fixture
+    def pair(network: Network) -> tuple[Card, Card]:
+        """The two ends of a cable between two hosts."""
+        return network.pair()
+
+    @pytest.fixture
+    def here(pair: tuple[Card, Card]) -> Card:
+        """The end at the host that the library under test runs on."""
+        return pair[0]
+
+    @pytest.fixture
+    def there(pair: tuple[Card, Card]) -> Card:
+        """The other end."""
+        return pair[1]
+
+    @pytest.fixture
+    def hear(here: Card, udp_port: int) -> Hear:
+        """Runs a function with a receiver that is open here."""
+        return Hear(here, udp_port)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cli.program import cli
-from namespaces.network import Host, Network
+from namespaces.network import Card, Host, Network
 
 ETH_P_ALL = 3  # linux/if_ether.h
 WORDS = ["one", "two", "three"]
@@ -58,8 +58,7 @@ def test_it_says_so_where_ipv6_is_off(network: Network) -> None:
     assert "--interface lo" in done.out
 
 
-def test_nothing_leaves_the_host(network: Network) -> None:
-    here, there = network.pair()
+def test_nothing_leaves_the_host(here: Card, there: Card) -> None:
     family = socket.AF_PACKET
     with there.host.call(socket.socket, family, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as wire:
         runs = show(here.host)

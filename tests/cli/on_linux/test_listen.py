@@ -9,14 +9,15 @@ import subprocess
 
 import pytest
 from cli.program import PROGRAM, cli, listening, running
-from namespaces.network import Network, wait_until
+from namespaces.network import Card, Network, wait_until
 
 G4, G6 = "233.252.0.1", "ff15::4d43:1"
 
 
 @pytest.mark.parametrize("group", [G4, G6])
-def test_it_shows_what_another_host_sends(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_it_shows_what_another_host_sends(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     with listening(group, "--port", str(udp_port), host=here.host) as listener:
         sent = cli(
             "send", group, "hello", "--port", str(udp_port), "--interface", "eth0", host=there.host
@@ -36,8 +37,9 @@ def test_it_shows_what_another_host_sends(network: Network, udp_port: int, group
     assert re.fullmatch(r"1 datagram, 5 bytes in \d+\.\d s, none lost", done.err.splitlines()[-1])
 
 
-def test_groups_of_both_families_can_be_heard_at_once(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_groups_of_both_families_can_be_heard_at_once(
+    here: Card, there: Card, udp_port: int
+) -> None:
     arguments = (G4, G6, "--port", str(udp_port), "--count", "2", "--quiet")
     with running(*PROGRAM, "listen", *arguments, host=here.host) as listener:
         for group in (G4, G6):
@@ -47,8 +49,7 @@ def test_groups_of_both_families_can_be_heard_at_once(network: Network, udp_port
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_json_is_an_object_a_line_and_nothing_else(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_json_is_an_object_a_line_and_nothing_else(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(G4, udp_port, hop_limit=7, traffic_class=0xB8)
     with listening(
         G4,
@@ -82,16 +83,16 @@ def test_json_is_an_object_a_line_and_nothing_else(network: Network, udp_port: i
     assert (second["text"], second["data"]) == (None, "ff00")
 
 
-def test_packet_information_is_null_unless_asked_for(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_packet_information_is_null_unless_asked_for(
+    here: Card, there: Card, udp_port: int
+) -> None:
     with listening(G4, "--port", str(udp_port), "--json", "-n", "1", host=here.host) as listener:
         there.talker(G4, udp_port).send(b"x")
         shown = json.loads(listener.finish().out)
     assert [shown[name] for name in ("hop_limit", "timestamp", "traffic_class")] == [None] * 3
 
 
-def test_packet_information_is_shown_to_people_too(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_packet_information_is_shown_to_people_too(here: Card, there: Card, udp_port: int) -> None:
     with listening(
         G6,
         "-p",
@@ -108,8 +109,7 @@ def test_packet_information_is_shown_to_people_too(network: Network, udp_port: i
         assert "  1 byte  hop limit 3  class 0x48  x\n" in listener.finish().out
 
 
-def test_no_stranger_gets_to_control_the_terminal(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_no_stranger_gets_to_control_the_terminal(here: Card, there: Card, udp_port: int) -> None:
     with listening(G4, "-p", str(udp_port), "-n", "4", host=here.host) as listener:
         there.talker(G4, udp_port).send(
             b"two\r\nlines\t", b"\x1b[2Jclear", b"\xe2\x80\xaereversed", b"z" * 40 + b"\0"
@@ -124,8 +124,7 @@ def test_no_stranger_gets_to_control_the_terminal(network: Network, udp_port: in
     ]
 
 
-def test_a_hexdump_has_every_byte(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_hexdump_has_every_byte(here: Card, there: Card, udp_port: int) -> None:
     with listening(G4, "-p", str(udp_port), "-x", "-n", "1", host=here.host) as listener:
         there.talker(G4, udp_port).send(b"0123456789abcdefg\n")
         done = listener.finish()
@@ -137,9 +136,8 @@ def test_a_hexdump_has_every_byte(network: Network, udp_port: int) -> None:
 
 @pytest.mark.parametrize("group", ["232.1.2.3", "ff3e::8000:1"])
 def test_a_source_before_the_group_is_the_only_one_heard(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     wanted = there.ipv4 if group[0] == "2" else there.ipv6
     other = "10.77.1.9" if group[0] == "2" else "fd77:0:0:1::9"
     there.add_address(other + ("/24" if group[0] == "2" else "/64"))
@@ -152,8 +150,7 @@ def test_a_source_before_the_group_is_the_only_one_heard(
     assert f"listening to {group} port {udp_port} from {wanted} on eth0" in done.err
 
 
-def test_sources_of_a_group_named_twice_add_up(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_sources_of_a_group_named_twice_add_up(here: Card, there: Card, udp_port: int) -> None:
     there.add_address("10.77.1.9/24")
     with listening(
         f"{there.ipv4}@{G4}", f"10.77.1.9@{G4}", "-p", str(udp_port), "-n", "2", host=here.host
@@ -165,8 +162,9 @@ def test_sources_of_a_group_named_twice_add_up(network: Network, udp_port: int) 
 
 
 @pytest.mark.parametrize("how", ["zone", "option"])
-def test_it_listens_only_on_the_interface_named(network: Network, udp_port: int, how: str) -> None:
-    here, there = network.pair()
+def test_it_listens_only_on_the_interface_named(
+    network: Network, here: Card, there: Card, udp_port: int, how: str
+) -> None:
     other, beyond = network.link(here.host, "eth1", network.host("c"), "eth0")
     arguments = [f"{G4}%eth1"] if how == "zone" else [G4, "--interface", other.ipv4]
     with listening(*arguments, "-p", str(udp_port), "-n", "1", host=here.host) as listener:
@@ -177,8 +175,9 @@ def test_it_listens_only_on_the_interface_named(network: Network, udp_port: int,
     assert "unwanted" not in done.out
 
 
-def test_what_this_host_sends_is_left_out_on_request(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_what_this_host_sends_is_left_out_on_request(
+    here: Card, there: Card, udp_port: int
+) -> None:
     with listening(G4, "-p", str(udp_port), "--no-loopback", "-n", "1", host=here.host) as listener:
         here.talker(G4, udp_port).send(b"own")
         there.talker(G4, udp_port).send(b"others'")
@@ -187,18 +186,16 @@ def test_what_this_host_sends_is_left_out_on_request(network: Network, udp_port:
     assert len(done.lines) == 1
 
 
-def test_one_group_that_cannot_be_joined_leaves_none_joined(
-    network: Network, udp_port: int
-) -> None:
-    here, _ = network.pair()
+def test_one_group_that_cannot_be_joined_leaves_none_joined(here: Card, udp_port: int) -> None:
     refused = cli("listen", G4, f"{G6}%eth7", "--port", str(udp_port), host=here.host)
     assert refused.code == 2
     assert "eth7" in refused.err
     assert "listening" not in refused.err
 
 
-def test_it_tells_when_an_interface_goes_and_comes_back(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_it_tells_when_an_interface_goes_and_comes_back(
+    here: Card, there: Card, udp_port: int
+) -> None:
     with listening(G4, "-p", str(udp_port), host=here.host) as listener:
         here.down()
         listener.wait_for(f"{G4} on eth0: waiting\n", "err")
@@ -212,8 +209,7 @@ def test_it_tells_when_an_interface_goes_and_comes_back(network: Network, udp_po
 # --- How it ends ---------------------------------------------------------------------------------
 
 
-def test_hearing_nothing_in_time_is_code_1(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_hearing_nothing_in_time_is_code_1(here: Card, udp_port: int) -> None:
     done = cli("listen", G4, "--port", str(udp_port), "--timeout", "0.1", host=here.host)
     assert done.code == 1
     assert done.out == ""
@@ -223,9 +219,8 @@ def test_hearing_nothing_in_time_is_code_1(network: Network, udp_port: int) -> N
 
 @pytest.mark.parametrize(("options", "code"), [([], 0), (["--count", "2"], 1)])
 def test_hearing_less_than_asked_for_in_time_is_code_1(
-    network: Network, udp_port: int, options: list[str], code: int
+    here: Card, there: Card, udp_port: int, options: list[str], code: int
 ) -> None:
-    here, there = network.pair()
     with listening(G4, "-p", str(udp_port), "-t", "1", *options, host=here.host) as listener:
         there.talker(G4, udp_port).send(b"one")
         done = listener.finish()
@@ -234,8 +229,7 @@ def test_hearing_less_than_asked_for_in_time_is_code_1(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_it_quietly(network: Network, udp_port: int, number: int) -> None:
-    here, _ = network.pair()
+def test_an_interruption_ends_it_quietly(here: Card, udp_port: int, number: int) -> None:
     with listening(G4, "-p", str(udp_port), host=here.host) as listener:
         listener.process.send_signal(number)
         done = listener.finish()
@@ -245,8 +239,7 @@ def test_an_interruption_ends_it_quietly(network: Network, udp_port: int, number
     assert "0 datagrams" in done.err
 
 
-def test_it_ends_quietly_when_nobody_reads_on(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_it_ends_quietly_when_nobody_reads_on(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(G4, udp_port)
     ours, theirs = os.pipe()
     with listening(G4, "-p", str(udp_port), host=here.host, stdout=theirs) as listener:
@@ -260,8 +253,7 @@ def test_it_ends_quietly_when_nobody_reads_on(network: Network, udp_port: int) -
     assert done.err.count("\n") == 1  # what it listens to
 
 
-def test_a_full_disk_is_an_error_in_one_line(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_full_disk_is_an_error_in_one_line(here: Card, there: Card, udp_port: int) -> None:
     with (
         open("/dev/full", "wb") as full,
         listening(G4, "-p", str(udp_port), host=here.host, stdout=full) as listener,
@@ -272,8 +264,7 @@ def test_a_full_disk_is_an_error_in_one_line(network: Network, udp_port: int) ->
     assert done.err.splitlines()[-1] == "trio-mcast: No space left on device"
 
 
-def test_losses_are_counted(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_losses_are_counted(here: Card, there: Card, udp_port: int) -> None:
     with listening(G4, "-p", str(udp_port), "--receive-buffer", "5000", host=here.host) as listener:
         listener.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: _is_stopped(listener.process), "it has stopped")
@@ -311,8 +302,7 @@ def test_loopback_will_do_when_it_is_named(network: Network, udp_port: int) -> N
 
 
 @pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
-def test_it_hears_socat(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_it_hears_socat(here: Card, there: Card, udp_port: int) -> None:
     with listening(G4, "-p", str(udp_port), "-n", "1", host=here.host) as listener:
         there.host.command(
             "socat",

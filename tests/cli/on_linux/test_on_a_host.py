@@ -7,11 +7,10 @@ import sys
 
 import pytest
 from cli.program import PROGRAM, cli, environment, running
-from namespaces.network import Network
+from namespaces.network import Card, Network
 
 
-def test_interfaces_are_shown_with_all_their_addresses(network: Network) -> None:
-    here, _ = network.pair()
+def test_interfaces_are_shown_with_all_their_addresses(here: Card) -> None:
     here.host.ip(f"route add default via {here.ipv4}")
     done = cli("interfaces", host=here.host)
     assert (done.code, done.err) == (0, "")

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from cli.program import PROGRAM, cli, run, running
-from namespaces.network import Network, wait_until
+from namespaces.network import Card, Network, wait_until
 
 G4, G6 = "233.252.0.1", "ff15::4d43:1"
 
 
 @pytest.mark.parametrize("group", [G4, G6])
-def test_a_message_goes_out_as_it_was_asked_to(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_a_message_goes_out_as_it_was_asked_to(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
     sent = cli(
         "send",
@@ -40,8 +41,7 @@ def test_a_message_goes_out_as_it_was_asked_to(network: Network, udp_port: int, 
     assert sent.err == expected
 
 
-def test_each_line_of_standard_input_is_a_datagram(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_each_line_of_standard_input_is_a_datagram(here: Card, there: Card, udp_port: int) -> None:
     listener = there.listener(G4, udp_port)
     sent = cli(
         "send", f"{G4}%eth0", "--port", str(udp_port), host=here.host, input=b"one\r\n\n\xff\ntwo"
@@ -51,8 +51,7 @@ def test_each_line_of_standard_input_is_a_datagram(network: Network, udp_port: i
     assert "sent 4 datagrams, 7 bytes" in sent.err
 
 
-def test_lines_are_sent_as_they_come(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_lines_are_sent_as_they_come(here: Card, there: Card, udp_port: int) -> None:
     listener = there.listener(G4, udp_port)
     with running(
         *PROGRAM, "send", G4, "-p", str(udp_port), "-i", "eth0", "-q", host=here.host
@@ -64,8 +63,9 @@ def test_lines_are_sent_as_they_come(network: Network, udp_port: int) -> None:
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_binary_input_is_cut_into_pieces(network: Network, udp_port: int, tmp_path: Path) -> None:
-    here, there = network.pair()
+def test_binary_input_is_cut_into_pieces(
+    here: Card, there: Card, udp_port: int, tmp_path: Path
+) -> None:
     listener = there.listener(G4, udp_port)
     data = bytes(range(256)) * 10
     film = tmp_path / "film"
@@ -79,8 +79,7 @@ def test_binary_input_is_cut_into_pieces(network: Network, udp_port: int, tmp_pa
         assert b"".join(pieces) == data
 
 
-def test_a_message_can_be_repeated(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_message_can_be_repeated(here: Card, there: Card, udp_port: int) -> None:
     listener = there.listener(G4, udp_port)
     sent = cli(
         "send",
@@ -102,9 +101,8 @@ def test_a_message_can_be_repeated(network: Network, udp_port: int) -> None:
 
 @pytest.mark.parametrize("group", [G4, G6])
 def test_a_copy_leaves_by_every_interface_on_request(
-    network: Network, udp_port: int, group: str
+    network: Network, here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     _, beyond = network.link(here.host, "eth1", network.host("c"), "eth0")
     listeners = [card.listener(group, udp_port) for card in (there, beyond)]
     for choice in (["-i", "all"], ["-i", "eth0", "-i", "eth1"]):
@@ -112,8 +110,7 @@ def test_a_copy_leaves_by_every_interface_on_request(
         assert [listener.receive_data() for listener in listeners] == [b"x", b"x"]
 
 
-def test_the_source_before_the_group_is_sent_from(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_the_source_before_the_group_is_sent_from(here: Card, there: Card, udp_port: int) -> None:
     here.add_address("10.77.1.9/24")
     listener = there.listener(G4, udp_port)
     sent = cli("send", f"10.77.1.9@{G4}%eth0", "x", "-p", str(udp_port), host=here.host)
@@ -122,9 +119,8 @@ def test_the_source_before_the_group_is_sent_from(network: Network, udp_port: in
 
 
 def test_this_host_does_not_hear_what_is_sent_without_loopback(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     own, others = here.listener(G4, udp_port), there.listener(G4, udp_port)
     for message, option in (("one", ["--no-loopback"]), ("two", [])):
         cli("send", G4, message, "-p", str(udp_port), "-i", "eth0", *option, host=here.host)
@@ -132,8 +128,7 @@ def test_this_host_does_not_hear_what_is_sent_without_loopback(
     assert own.receive_data() == b"two"
 
 
-def test_without_a_default_route_it_asks_for_an_interface(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_without_a_default_route_it_asks_for_an_interface(here: Card, udp_port: int) -> None:
     refused = cli("send", G4, "x", "-p", str(udp_port), host=here.host)
     assert refused.code == 2
     assert "--interface" in refused.err
@@ -141,8 +136,7 @@ def test_without_a_default_route_it_asks_for_an_interface(network: Network, udp_
     assert cli("send", G4, "x", "-p", str(udp_port), host=here.host).code == 0
 
 
-def test_what_the_kernel_refuses_is_code_1_with_advice(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_what_the_kernel_refuses_is_code_1_with_advice(here: Card, udp_port: int) -> None:
     arguments = ("send", G4, "-p", str(udp_port), "-i", "eth0")
     refused = cli(*arguments, host=here.host, input=b"small\n" + b"x" * 70000)
     assert refused.code == 1
@@ -152,8 +146,7 @@ def test_what_the_kernel_refuses_is_code_1_with_advice(network: Network, udp_por
     assert any("65,507" in line for line in advice)
 
 
-def test_nothing_to_send_is_code_1(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_nothing_to_send_is_code_1(here: Card, udp_port: int) -> None:
     done = cli("send", G4, "-p", str(udp_port), "-i", "eth0", host=here.host)
     assert done.code == 1
     assert "sent 0 datagrams" in done.err
@@ -161,9 +154,8 @@ def test_nothing_to_send_is_code_1(network: Network, udp_port: int) -> None:
 
 @pytest.mark.parametrize(("input", "code"), [(b"one\n", 0), (b"", 1)])
 def test_an_interruption_ends_it_quietly_while_it_waits_for_input(
-    network: Network, udp_port: int, input: bytes, code: int
+    here: Card, there: Card, udp_port: int, input: bytes, code: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(G4, udp_port)
     with running(*PROGRAM, "send", G4, "-p", str(udp_port), "-i", "eth0", host=here.host) as sender:
         sender.write(input)
@@ -186,8 +178,7 @@ def _catches_signals(pid: int) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
-def test_socat_hears_it(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_socat_hears_it(here: Card, there: Card, udp_port: int) -> None:
     address = f"UDP4-RECV:{udp_port},ip-add-membership={G4}:eth0"
     with running("socat", "-u", address, "-", host=there.host) as socat:
         wait_until(lambda: there.host.has_joined(G4), "socat has joined")

@@ -7,7 +7,7 @@ import json
 import pytest
 from cli.program import PROGRAM, Finished, cli, running
 from doctor.consulting import GROUP4, GROUP6, give_up_privileges, sending
-from namespaces.network import Host, Network
+from namespaces.network import Card, Host, Network
 
 
 def run(host: Host, user: str, *arguments: str) -> Finished:
@@ -22,10 +22,7 @@ as_any_user = pytest.mark.parametrize("user", ["root", "ordinary"])
 
 
 @as_any_user
-def test_the_cause_is_the_first_line_and_the_remedy_can_be_pasted(
-    network: Network, user: str
-) -> None:
-    here, _ = network.pair()
+def test_the_cause_is_the_first_line_and_the_remedy_can_be_pasted(here: Card, user: str) -> None:
     here.set("multicast off")
     done = run(here.host, user, "doctor", GROUP4, "-p", "5000", "-i", "eth0", "--seconds", "0.1")
     assert done.code == 1
@@ -36,8 +33,7 @@ def test_the_cause_is_the_first_line_and_the_remedy_can_be_pasted(
 
 
 @as_any_user
-def test_a_healthy_machine_is_told_so_in_the_first_line(network: Network, user: str) -> None:
-    here, there = network.pair()
+def test_a_healthy_machine_is_told_so_in_the_first_line(here: Card, there: Card, user: str) -> None:
     with sending(there.talker(GROUP4, 5000)):
         done = run(here.host, user, "doctor", GROUP4, "--port", "5000", "--seconds", "0.2")
     assert done.code == 0
@@ -46,16 +42,14 @@ def test_a_healthy_machine_is_told_so_in_the_first_line(network: Network, user: 
 
 
 def test_without_a_group_it_looks_at_the_machine_and_says_nothing_on_standard_error(
-    network: Network,
+    here: Card,
 ) -> None:
-    here, _ = network.pair()
     done = run(here.host, "root", "doctor")
     assert (done.code, done.err) == (0, "")
     assert done.lines[0] == "no fault was found on this machine"
 
 
-def test_findings_as_json_have_all_their_parts(network: Network) -> None:
-    here, _ = network.pair()
+def test_findings_as_json_have_all_their_parts(here: Card) -> None:
     here.down()
     done = run(here.host, "root", "doctor", GROUP6, "--json", "-i", "eth0", "--seconds", "0")
     assert (done.code, done.err) == (1, "")
@@ -65,8 +59,7 @@ def test_findings_as_json_have_all_their_parts(network: Network) -> None:
     assert all(json.loads(line)["code"] for line in done.lines)
 
 
-def test_quiet_tells_errors_only(network: Network) -> None:
-    here, _ = network.pair()
+def test_quiet_tells_errors_only(here: Card) -> None:
     arguments = ("doctor", GROUP4, "--port", "5000", "--seconds", "0.1", "--quiet")
     done = run(here.host, "root", *arguments)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -78,8 +71,7 @@ def test_quiet_tells_errors_only(network: Network) -> None:
     ]
 
 
-def test_a_source_can_be_written_before_the_group(network: Network) -> None:
-    here, there = network.pair()
+def test_a_source_can_be_written_before_the_group(here: Card, there: Card) -> None:
     with sending(there.talker(GROUP4, 5000)):
         spec = f"10.77.1.9@{GROUP4}%eth0"
         done = run(here.host, "root", "doctor", spec, "--port", "5000", "--seconds", "0.2")
@@ -113,8 +105,7 @@ def test_wrong_usage_is_refused_before_anything_else(
 
 
 @as_any_user
-def test_memberships_are_listed_with_sources_and_programs(network: Network, user: str) -> None:
-    here, _ = network.pair()
+def test_memberships_are_listed_with_sources_and_programs(here: Card, user: str) -> None:
     here.listener(GROUP4, 5000, source="10.77.1.7")
     here.listener(GROUP6, 5001)
     done = run(here.host, user, "memberships")
@@ -126,8 +117,7 @@ def test_memberships_are_listed_with_sources_and_programs(network: Network, user
     assert ("lo", "224.0.0.1") in rows
 
 
-def test_memberships_as_json(network: Network) -> None:
-    here, _ = network.pair()
+def test_memberships_as_json(here: Card) -> None:
     here.listener(GROUP6, 5001, source="fd77:0:0:1::7")
     done = run(here.host, "root", "memberships", "--json")
     rows = [json.loads(line) for line in done.lines]
@@ -139,8 +129,7 @@ def test_memberships_as_json(network: Network) -> None:
 
 
 @as_any_user
-def test_joins_and_leaves_are_told_as_they_happen(network: Network, user: str) -> None:
-    here, _ = network.pair()
+def test_joins_and_leaves_are_told_as_they_happen(here: Card, user: str) -> None:
     options = {"preexec_fn": give_up_privileges} if user == "ordinary" else {}
     with running(*PROGRAM, "memberships", "--watch", host=here.host, **options) as program:
         program.wait_for("watching", "err")
@@ -155,8 +144,7 @@ def test_joins_and_leaves_are_told_as_they_happen(network: Network, user: str) -
     assert done.err.count("\n") == 1
 
 
-def test_joins_as_json_say_what_changed(network: Network) -> None:
-    here, _ = network.pair()
+def test_joins_as_json_say_what_changed(here: Card) -> None:
     with running(*PROGRAM, "memberships", "--watch", "--json", host=here.host) as program:
         program.wait_for('"group": "ff02::1"')
         here.listener(GROUP4, 5000)

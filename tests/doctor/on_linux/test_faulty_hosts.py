@@ -52,9 +52,8 @@ def give_source(card: Card, address: str) -> None:
 @as_any_user
 @for_both
 def test_a_healthy_machine_that_hears_its_group_has_nothing_but_good_news(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port)
     assert errors(found) == warnings(found) == []
@@ -64,20 +63,14 @@ def test_a_healthy_machine_that_hears_its_group_has_nothing_but_good_news(
 
 
 @as_any_user
-def test_a_healthy_machine_that_is_asked_for_no_group_has_no_error(
-    network: Network, user: str
-) -> None:
-    here, _ = network.pair()
+def test_a_healthy_machine_that_is_asked_for_no_group_has_no_error(here: Card, user: str) -> None:
     found = consult(here.host, user)
     assert errors(found) == warnings(found) == []
 
 
 @as_any_user
 @for_both
-def test_where_nobody_sends_that_is_said(
-    network: Network, udp_port: int, user: str, group: str
-) -> None:
-    here, _ = network.pair()
+def test_where_nobody_sends_that_is_said(here: Card, udp_port: int, user: str, group: str) -> None:
     found = consult(here.host, user, group, port=udp_port)
     assert errors(found) == []
     assert warnings(found) == ["nothing-sent"]
@@ -85,9 +78,8 @@ def test_where_nobody_sends_that_is_said(
 
 
 def test_what_an_ordinary_user_cannot_see_is_said_with_how_to_see_it(
-    network: Network, udp_port: int
+    here: Card, udp_port: int
 ) -> None:
-    here, _ = network.pair()
     found = consult(here.host, "ordinary", GROUP4, port=udp_port)
     limits = the("limited-view", found)
     assert limits.severity == "info"
@@ -96,18 +88,16 @@ def test_what_an_ordinary_user_cannot_see_is_said_with_how_to_see_it(
     assert "limited-view" not in codes(consult(here.host, "root", GROUP4, port=udp_port))
 
 
-def test_the_doctor_leaves_no_membership_and_no_socket_behind(
-    network: Network, udp_port: int
-) -> None:
-    here, _ = network.pair()
+def test_the_doctor_leaves_no_membership_and_no_socket_behind(here: Card, udp_port: int) -> None:
     before = here.host.groups("eth0"), here.host.bound_udp_ports()
     consult(here.host, "root", *BOTH, port=udp_port)
     assert (here.host.groups("eth0"), here.host.bound_udp_ports()) == before
 
 
 @for_both
-def test_the_doctor_sends_nothing_to_the_group(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_the_doctor_sends_nothing_to_the_group(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
     local = here.listener(group, udp_port)
     consult(here.host, "root", group, port=udp_port)
@@ -122,9 +112,8 @@ def test_the_doctor_sends_nothing_to_the_group(network: Network, udp_port: int, 
 @as_any_user
 @pytest.mark.parametrize("who", ["all", "eth0"])
 def test_a_strict_reverse_path_filter_is_found(
-    network: Network, udp_port: int, user: str, who: str
+    network: Network, here: Card, there: Card, udp_port: int, user: str, who: str
 ) -> None:
-    here, there = network.pair()
     network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
     here.host.ip(f"route add {FAR_AWAY} dev eth1")
     give_source(there, FAR_AWAY)
@@ -143,9 +132,8 @@ def test_a_strict_reverse_path_filter_is_found(
 
 @as_any_user
 def test_a_strict_filter_is_found_without_knowing_the_sender(
-    network: Network, udp_port: int, user: str
+    network: Network, here: Card, there: Card, udp_port: int, user: str
 ) -> None:
-    here, there = network.pair()
     network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
     here.host.ip(f"route add {FAR_AWAY} dev eth1")
     give_source(there, FAR_AWAY)
@@ -156,9 +144,8 @@ def test_a_strict_filter_is_found_without_knowing_the_sender(
 
 
 def test_where_several_interfaces_may_have_filtered_all_are_named(
-    network: Network, udp_port: int
+    network: Network, here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
     here.host.ip(f"route add {FAR_AWAY} dev eth1")
     give_source(there, FAR_AWAY)
@@ -173,8 +160,9 @@ def test_where_several_interfaces_may_have_filtered_all_are_named(
 
 
 @as_any_user
-def test_loose_beats_strict(network: Network, udp_port: int, user: str) -> None:
-    here, there = network.pair()
+def test_loose_beats_strict(
+    network: Network, here: Card, there: Card, udp_port: int, user: str
+) -> None:
     network.link(here.host, "eth1", network.host("elsewhere"), "eth0")
     here.host.ip(f"route add {FAR_AWAY} dev eth1")
     give_source(there, FAR_AWAY)
@@ -189,9 +177,8 @@ def test_loose_beats_strict(network: Network, udp_port: int, user: str) -> None:
 @as_any_user
 @pytest.mark.parametrize("named", [True, False])
 def test_a_source_that_no_route_leads_to_is_found_behind_a_loose_filter(
-    network: Network, udp_port: int, user: str, named: bool
+    here: Card, there: Card, udp_port: int, user: str, named: bool
 ) -> None:
-    here, there = network.pair()
     give_source(there, FAR_AWAY)
     here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
     with sending(there.talker(GROUP4, udp_port, source=FAR_AWAY)):
@@ -207,9 +194,8 @@ def test_a_source_that_no_route_leads_to_is_found_behind_a_loose_filter(
 
 @as_any_user
 def test_an_unroutable_source_does_no_harm_where_nothing_is_filtered(
-    network: Network, udp_port: int, user: str
+    here: Card, there: Card, udp_port: int, user: str
 ) -> None:
-    here, there = network.pair()
     give_source(there, FAR_AWAY)
     with sending(there.talker(GROUP4, udp_port, source=FAR_AWAY)):
         found = consult(here.host, user, GROUP4, port=udp_port, source=FAR_AWAY)
@@ -218,9 +204,8 @@ def test_an_unroutable_source_does_no_harm_where_nothing_is_filtered(
 
 @pytest.mark.parametrize(("user", "named"), [("root", False), ("root", True), ("ordinary", True)])
 def test_a_source_address_of_this_host_is_found(
-    network: Network, udp_port: int, user: str, named: bool
+    here: Card, there: Card, udp_port: int, user: str, named: bool
 ) -> None:
-    here, there = network.pair()
     give_source(there, here.ipv4)
     with sending(there.talker(GROUP4, udp_port, source=here.ipv4)):
         options = {"source": here.ipv4} if named else {}
@@ -232,8 +217,9 @@ def test_a_source_address_of_this_host_is_found(
         assert errors(consult(here.host, user, GROUP4, port=udp_port, **options)) == []
 
 
-def test_datagrams_without_a_source_address_are_found(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_datagrams_without_a_source_address_are_found(
+    here: Card, there: Card, udp_port: int
+) -> None:
     there.host.ip(f"addr del {there.ipv4}/24 dev eth0")
     with sending(there.talker(GROUP4, udp_port)):
         found = consult(here.host, "root", GROUP4, port=udp_port)
@@ -249,9 +235,8 @@ def test_datagrams_without_a_source_address_are_found(network: Network, udp_port
 @for_both
 @pytest.mark.parametrize("hook", ["prerouting", "input"])
 def test_a_firewall_that_drops_what_comes_in_is_found_with_its_hook(
-    network: Network, udp_port: int, user: str, group: str, hook: str
+    here: Card, there: Card, udp_port: int, user: str, group: str, hook: str
 ) -> None:
-    here, there = network.pair()
     nft(here.host, drop("inet", hook, f"udp dport {udp_port}"))
     sender = there.ipv4 if group == GROUP4 else there.ipv6
     with sending(there.talker(group, udp_port)):
@@ -275,9 +260,8 @@ def test_a_firewall_that_drops_what_comes_in_is_found_with_its_hook(
 @needs_nft
 @pytest.mark.parametrize("group", BOTH)
 def test_what_is_dropped_before_it_is_counted_is_found_by_a_capture(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     nft(
         here.host,
         "table netdev filter {\n chain bouncer {\n  type filter hook ingress device eth0 "
@@ -293,9 +277,8 @@ def test_what_is_dropped_before_it_is_counted_is_found_by_a_capture(
 @as_any_user
 @for_both
 def test_a_firewall_that_drops_what_is_sent_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, _ = network.pair()
     protocol = "ip" if group == GROUP4 else "ip6"
     nft(here.host, drop("inet", "output", f"{protocol} daddr {group} meta l4proto udp"))
     found = consult(here.host, user, group, port=udp_port)
@@ -310,9 +293,8 @@ def test_a_firewall_that_drops_what_is_sent_is_found(
 @for_both
 @pytest.mark.parametrize("named", [True, False])
 def test_an_interface_that_is_down_is_found(
-    network: Network, udp_port: int, user: str, group: str, named: bool
+    here: Card, udp_port: int, user: str, group: str, named: bool
 ) -> None:
-    here, _ = network.pair()
     here.down()
     found = consult(here.host, user, group, port=udp_port, interface="eth0" if named else None)
     assert errors(found)[0] == "interface-down"
@@ -323,8 +305,9 @@ def test_an_interface_that_is_down_is_found(
     assert errors(consult(here.host, user, group, port=udp_port)) == []
 
 
-def test_another_interface_that_is_down_is_no_error(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_another_interface_that_is_down_is_no_error(
+    network: Network, here: Card, there: Card, udp_port: int
+) -> None:
     spare, _ = network.link(here.host, "eth1", there.host, "eth1")
     spare.down()
     assert errors(consult(here.host, "root", GROUP4, port=udp_port)) == []
@@ -333,9 +316,8 @@ def test_another_interface_that_is_down_is_no_error(network: Network, udp_port: 
 @as_any_user
 @for_both
 def test_an_interface_without_carrier_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, _ = network.pair()
     here.unplug()
     found = consult(here.host, user, group, port=udp_port, interface="eth0")
     assert errors(found) == ["interface-no-carrier"]
@@ -346,9 +328,8 @@ def test_an_interface_without_carrier_is_found(
 @as_any_user
 @for_both
 def test_an_interface_that_is_not_set_to_multicast_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, _ = network.pair()
     here.set("multicast off")
     found = consult(here.host, user, group, port=udp_port, interface="eth0")
     assert errors(found) == ["interface-not-multicast"]
@@ -375,8 +356,7 @@ def test_ipv6_that_is_switched_off_is_found(network: Network, udp_port: int, use
     assert errors(consult(here.host, user, GROUP6, port=udp_port, interface="eth0")) == []
 
 
-def test_an_mtu_too_small_for_ipv6_is_found(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_an_mtu_too_small_for_ipv6_is_found(here: Card, udp_port: int) -> None:
     here.set("mtu 1200")
     found = consult(here.host, "root", GROUP6, port=udp_port, interface="eth0")
     assert errors(found) == ["ipv6-disabled"]
@@ -385,9 +365,8 @@ def test_an_mtu_too_small_for_ipv6_is_found(network: Network, udp_port: int) -> 
 
 @as_any_user
 def test_loopback_without_a_route_for_ipv6_groups_is_found(
-    network: Network, udp_port: int, user: str
+    here: Card, udp_port: int, user: str
 ) -> None:
-    here, _ = network.pair()
     found = consult(here.host, user, GROUP6, port=udp_port, interface="lo")
     assert errors(found) == ["no-local-route-v6"]
     here.host.ip(the("no-local-route-v6", found).remedy.removeprefix("sudo ip "))
@@ -398,9 +377,8 @@ def test_loopback_without_a_route_for_ipv6_groups_is_found(
 
 
 def test_a_route_on_loopback_of_the_wrong_type_is_found_and_remedied(
-    network: Network, udp_port: int
+    here: Card, udp_port: int
 ) -> None:
-    here, _ = network.pair()
     here.host.ip("-6 route add ff00::/8 dev lo table local")
     found = consult(here.host, "root", GROUP6, port=udp_port, interface="lo")
     assert errors(found) == ["no-local-route-v6"]
@@ -409,8 +387,7 @@ def test_a_route_on_loopback_of_the_wrong_type_is_found_and_remedied(
     assert errors(consult(here.host, "root", GROUP6, port=udp_port, interface="lo")) == []
 
 
-def test_loopback_needs_no_route_for_ipv4_groups(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_loopback_needs_no_route_for_ipv4_groups(here: Card, udp_port: int) -> None:
     with sending(here.host.lo.talker(GROUP4, udp_port)):
         found = consult(here.host, "root", GROUP4, port=udp_port, interface="lo")
     assert errors(found) == warnings(found) == []
@@ -419,9 +396,8 @@ def test_loopback_needs_no_route_for_ipv4_groups(network: Network, udp_port: int
 @as_any_user
 @for_both
 def test_a_group_that_arrives_on_another_interface_than_named_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    network: Network, here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     network.link(here.host, "eth1", there.host, "eth1")
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port, interface="eth1")
@@ -433,9 +409,8 @@ def test_a_group_that_arrives_on_another_interface_than_named_is_found(
 @as_any_user
 @for_both
 def test_a_group_that_arrives_on_another_interface_than_programs_joined_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    network: Network, here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     other, _ = network.link(here.host, "eth1", there.host, "eth1")
     other.listener(group, udp_port)
     with sending(there.talker(group, udp_port)):
@@ -449,9 +424,8 @@ def test_a_group_that_arrives_on_another_interface_than_programs_joined_is_found
 @as_any_user
 @for_both
 def test_datagrams_at_another_port_are_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     other = udp_port - 1
     with sending(there.talker(group, other)):
         found = consult(here.host, user, group, port=udp_port)
@@ -463,9 +437,8 @@ def test_datagrams_at_another_port_are_found(
 @as_any_user
 @for_both
 def test_a_program_that_listens_at_another_port_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     here.listener(group, udp_port - 1)
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port)
@@ -475,9 +448,8 @@ def test_a_program_that_listens_at_another_port_is_found(
 @as_any_user
 @for_both
 def test_a_port_that_is_not_shared_is_found_with_who_holds_it(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, _ = network.pair()
     six = group == GROUP6
     held = here.host.socket(socket.AF_INET6 if six else socket.AF_INET)
     held.bind(("::" if six else "", udp_port))
@@ -489,8 +461,7 @@ def test_a_port_that_is_not_shared_is_found_with_who_holds_it(
 
 
 @as_any_user
-def test_a_limit_on_memberships_is_found(network: Network, udp_port: int, user: str) -> None:
-    here, _ = network.pair()
+def test_a_limit_on_memberships_is_found(here: Card, udp_port: int, user: str) -> None:
     here.host.sysctl("net.ipv4.igmp_max_memberships", 0)
     found = consult(here.host, user, GROUP4, port=udp_port)
     assert errors(found) == ["membership-limit"]
@@ -499,9 +470,8 @@ def test_a_limit_on_memberships_is_found(network: Network, udp_port: int, user: 
 
 
 def test_more_groups_than_one_socket_may_join_are_worth_a_warning(
-    network: Network, udp_port: int
+    here: Card, udp_port: int
 ) -> None:
-    here, _ = network.pair()
     groups = [f"233.252.0.{number}" for number in range(1, 22)]
     found = consult(here.host, "ordinary", *groups, port=udp_port)
     assert errors(found) == []
@@ -513,9 +483,8 @@ def test_more_groups_than_one_socket_may_join_are_worth_a_warning(
 
 @as_any_user
 def test_a_membership_that_the_kernel_has_lost_is_found(
-    network: Network, udp_port: int, user: str
+    here: Card, udp_port: int, user: str
 ) -> None:
-    here, _ = network.pair()
     here.listener(GROUP6, udp_port)
     assert "membership-lost" not in codes(consult(here.host, user, GROUP6, port=udp_port))
     here.set("mtu 1200")
@@ -528,9 +497,8 @@ def test_a_membership_that_the_kernel_has_lost_is_found(
 
 @as_any_user
 def test_a_membership_on_an_interface_that_was_made_anew_is_found(
-    network: Network, udp_port: int, user: str
+    here: Card, udp_port: int, user: str
 ) -> None:
-    here, _ = network.pair()
     here.listener(GROUP4, udp_port)
     here.delete()
     here.create()
@@ -540,9 +508,8 @@ def test_a_membership_on_an_interface_that_was_made_anew_is_found(
 
 @for_both
 def test_a_membership_waits_for_an_interface_that_is_down_and_is_not_lost(
-    network: Network, udp_port: int, group: str
+    here: Card, udp_port: int, group: str
 ) -> None:
-    here, _ = network.pair()
     here.listener(group, udp_port)
     here.down()
     assert "membership-lost" not in codes(consult(here.host, "root", group, port=udp_port))
@@ -551,9 +518,8 @@ def test_a_membership_waits_for_an_interface_that_is_down_and_is_not_lost(
 @as_any_user
 @for_both
 def test_a_program_that_does_not_read_fast_enough_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     sleeper = here.listener(group, udp_port)
     sleeper.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     with sending(there.talker(group, udp_port)):
@@ -565,9 +531,8 @@ def test_a_program_that_does_not_read_fast_enough_is_found(
 @as_any_user
 @for_both
 def test_a_sender_other_than_the_one_named_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     named = "10.77.1.9" if group == GROUP4 else "fd77:0:0:1::9"
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port, source=named)
@@ -577,9 +542,8 @@ def test_a_sender_other_than_the_one_named_is_found(
 @as_any_user
 @for_both
 def test_a_source_that_a_program_filters_out_is_found(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, there: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, there = network.pair()
     here.listener(group, udp_port, source="10.77.1.9" if group == GROUP4 else "fd77:0:0:1::9")
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port)
@@ -590,9 +554,8 @@ def test_a_source_that_a_program_filters_out_is_found(
 @as_any_user
 @for_both
 def test_bad_checksums_are_found(
-    network: Network, udp_port: int, user: str, group: str, tmp_path: object
+    here: Card, there: Card, udp_port: int, user: str, group: str, tmp_path: object
 ) -> None:
-    here, there = network.pair()
     raw = RawTalker(there, group, udp_port)
     with sending(raw):  # type: ignore[arg-type]
         found = consult(here.host, user, group, port=udp_port)
@@ -630,8 +593,7 @@ class RawTalker:
 @as_any_user
 @pytest.mark.parametrize("kind", ["igmp", "mld"])
 @pytest.mark.parametrize("who", ["all", "eth0"])
-def test_a_forced_version_is_found(network: Network, user: str, kind: str, who: str) -> None:
-    here, _ = network.pair()
+def test_a_forced_version_is_found(here: Card, user: str, kind: str, who: str) -> None:
     version = "ipv4" if kind == "igmp" else "ipv6"
     here.host.sysctl(f"net.{version}.conf.{who}.force_{kind}_version", 1)
     found = consult(here.host, user)
@@ -641,17 +603,17 @@ def test_a_forced_version_is_found(network: Network, user: str, kind: str, who: 
 
 
 def test_a_forced_version_is_an_error_for_who_wants_sources(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     here.host.sysctl("net.ipv4.conf.eth0.force_igmp_version", 2)
     found = consult(here.host, "root", "232.1.2.3", port=udp_port, source=there.ipv4)
     assert errors(found) == ["igmp-version-forced"]
 
 
 @as_any_user
-def test_a_source_beyond_a_router_is_told_of(network: Network, udp_port: int, user: str) -> None:
-    here, there = network.pair()
+def test_a_source_beyond_a_router_is_told_of(
+    here: Card, there: Card, udp_port: int, user: str
+) -> None:
     here.host.ip(f"route add {FAR_AWAY} via {there.ipv4}")
     found = consult(here.host, user, GROUP4, port=udp_port, source=FAR_AWAY)
     assert errors(found) == []
@@ -663,9 +625,8 @@ def test_a_source_beyond_a_router_is_told_of(network: Network, udp_port: int, us
 @as_any_user
 @for_both
 def test_a_sender_here_whose_hop_limit_is_zero_is_told_of(
-    network: Network, udp_port: int, user: str, group: str
+    here: Card, udp_port: int, user: str, group: str
 ) -> None:
-    here, _ = network.pair()
     with sending(here.talker(group, udp_port, hop_limit=0)):
         found = consult(here.host, user, group, port=udp_port)
     assert (errors(found), warnings(found)) == ([], ["loopback-hop-limit"])
@@ -719,9 +680,8 @@ def ask_for_members(card: Card) -> None:
 
 @pytest.mark.parametrize("routable", [True, False])
 def test_a_querier_whose_queries_are_dropped_is_found(
-    network: Network, udp_port: int, routable: bool
+    here: Card, there: Card, udp_port: int, routable: bool
 ) -> None:
-    here, there = network.pair()
     here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 1)
     source = there.ipv4 if routable else FAR_AWAY
     if not routable:
@@ -756,9 +716,8 @@ class Querier:
     ("group", "named"), [("232.1.2.3", "10.77.1.9"), ("ff3e::4d43:1", "fd77:0:0:1::9")]
 )
 def test_a_source_specific_group_sent_by_another_than_named_is_found(
-    network: Network, udp_port: int, group: str, named: str
+    here: Card, there: Card, udp_port: int, group: str, named: str
 ) -> None:
-    here, there = network.pair()
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, "root", group, port=udp_port, source=named)
         assert errors(found) == ["source-filtered"]
@@ -768,9 +727,8 @@ def test_a_source_specific_group_sent_by_another_than_named_is_found(
 
 
 def test_without_privilege_or_a_name_a_loss_before_the_routes_is_a_guess_that_says_so(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     give_source(there, here.ipv4)
     with sending(there.talker(GROUP4, udp_port, source=here.ipv4)):
         found = consult(here.host, "ordinary", GROUP4, port=udp_port)
@@ -779,9 +737,8 @@ def test_without_privilege_or_a_name_a_loss_before_the_routes_is_a_guess_that_sa
 
 
 def test_a_group_without_a_port_is_looked_for_at_every_port(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     with sending(there.talker(GROUP4, udp_port)):
         found = consult(here.host, "root", GROUP4)
         assert (errors(found), warnings(found)) == ([], [])
@@ -791,9 +748,8 @@ def test_a_group_without_a_port_is_looked_for_at_every_port(
 
 
 def test_what_other_groups_lose_is_not_taken_for_the_reason_by_root(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     give_source(there, FAR_AWAY)
     here.listener("233.252.0.9", udp_port)
     here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
@@ -824,14 +780,14 @@ def _filter_strictly(here: Card, there: Card) -> None:
     ],
 )
 def test_two_faults_at_once_are_both_found(
-    network: Network,
+    here: Card,
+    there: Card,
     udp_port: int,
     user: str,
     make: Callable[[Card, Card], None],
     group: str,
     code: str,
 ) -> None:
-    here, there = network.pair()
     give_source(there, FAR_AWAY)
     _filter_strictly(here, there)
     make(here, there)
@@ -843,8 +799,7 @@ def test_two_faults_at_once_are_both_found(
 
 
 @needs_nft
-def test_two_senders_may_be_lost_at_two_stages(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_two_senders_may_be_lost_at_two_stages(here: Card, there: Card, udp_port: int) -> None:
     give_source(there, FAR_AWAY)
     here.host.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
     nft(here.host, drop("ip", "input", f"udp dport {udp_port}"))
@@ -857,9 +812,8 @@ def test_two_senders_may_be_lost_at_two_stages(network: Network, udp_port: int) 
 @needs_nft
 @as_any_user
 def test_a_firewall_for_what_is_sent_and_one_for_what_comes_are_told_apart(
-    network: Network, udp_port: int, user: str
+    here: Card, there: Card, udp_port: int, user: str
 ) -> None:
-    here, there = network.pair()
     nft(here.host, drop("ip", "input", f"udp dport {udp_port}"))
     nft(here.host, drop("ip6", "output", f"ip6 daddr {GROUP6}"))
     with sending(there.talker(GROUP4, udp_port)):

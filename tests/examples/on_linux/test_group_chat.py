@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli.program import Running, run, running
-from namespaces.network import Network, wait_until
+from namespaces.network import Card, Network, wait_until
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "group_chat.py"
 GROUP = {4: "239.255.67.72", 6: "ff15::4d43:1"}
@@ -38,8 +38,9 @@ def test_two_on_one_machine_read_each_other(udp_port: int) -> None:
 
 
 @pytest.mark.parametrize("version", GROUP)
-def test_two_on_a_network_read_each_other(network: Network, udp_port: int, version: int) -> None:
-    here, there = network.pair()
+def test_two_on_a_network_read_each_other(
+    here: Card, there: Card, udp_port: int, version: int
+) -> None:
     options = ("--interface", "eth0", "--group", GROUP[version])
     with (
         running(*start("Ada", udp_port, *options), host=here.host) as ada,
@@ -48,8 +49,7 @@ def test_two_on_a_network_read_each_other(network: Network, udp_port: int, versi
         talk(ada, grace)
 
 
-def test_strangers_cannot_disturb_it(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_strangers_cannot_disturb_it(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(GROUP[4], udp_port)
     messages = [
         b"\xff",
@@ -67,8 +67,7 @@ def test_strangers_cannot_disturb_it(network: Network, udp_port: int) -> None:
         assert ada.finish().out == "?[2J: one?two?\nEve: done\n"
 
 
-def test_an_interruption_ends_it_quietly(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_an_interruption_ends_it_quietly(here: Card, udp_port: int) -> None:
     with running(*start("Ada", udp_port, "--interface", "eth0"), host=here.host) as ada:
         ada.wait_for("leaves\n", "err")
         done = ada.interrupt()

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from cli.program import run, running
 from hypothesis import given, strategies as st
-from namespaces.network import Network
+from namespaces.network import Card, Network
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "listen_mdns.py"
 PORT = 5353
@@ -49,9 +49,8 @@ mdns = load_example()
 @pytest.mark.skipif(shutil.which("avahi-daemon") is None, reason="avahi-daemon is not installed")
 @pytest.mark.parametrize("neighbours", [True, False], ids=["across a cable", "on the same host"])
 def test_it_learns_what_a_daemon_offers_that_has_the_port(
-    network: Network, tmp_path: Path, neighbours: bool
+    here: Card, there: Card, tmp_path: Path, neighbours: bool
 ) -> None:
-    here, there = network.pair()
     (tmp_path / "settings").write_text(AVAHI_SETTINGS)
     (tmp_path / "passwd").write_text("root:x:0:0:::\navahi:x:0:0:::\n")
     (tmp_path / "group").write_text("root:x:0:\navahi:x:0:\n")
@@ -69,8 +68,9 @@ def test_it_learns_what_a_daemon_offers_that_has_the_port(
     assert (done.code, done.err) == (0, "")
 
 
-def test_it_asks_out_of_every_interface_and_reads_answers_of_both_kinds(network: Network) -> None:
-    here, there = network.pair()
+def test_it_asks_out_of_every_interface_and_reads_answers_of_both_kinds(
+    network: Network, here: Card, there: Card
+) -> None:
     _, beyond = network.link(here.host, "eth1", network.host("c"), "eth0")
     listeners = [card.listener(group, PORT) for card in (there, beyond) for group in mdns.GROUPS]
     with running(sys.executable, str(EXAMPLE), host=here.host) as example:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from cli.program import run, running
-from namespaces.network import Network
+from namespaces.network import Card, Network
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "ssdp_search.py"
 GROUP, PORT = "239.255.255.250", 1900
@@ -17,8 +17,9 @@ def answer(usn: str, status: str = "200 OK") -> bytes:
     ).encode()
 
 
-def test_it_collects_the_answers_from_every_interface(network: Network) -> None:
-    here, there = network.pair()
+def test_it_collects_the_answers_from_every_interface(
+    network: Network, here: Card, there: Card
+) -> None:
     _, beyond = network.link(here.host, "eth1", network.host("c"), "eth0")
     devices = [card.listener(GROUP, PORT) for card in (there, beyond)]
     with running(sys.executable, str(EXAMPLE), "--wait", "1", host=here.host) as example:
@@ -46,8 +47,7 @@ def test_it_collects_the_answers_from_every_interface(network: Network) -> None:
     assert "refused" not in done.out
 
 
-def test_silence_is_told(network: Network) -> None:
-    here, _ = network.pair()
+def test_silence_is_told(here: Card) -> None:
     arguments = ("--wait", "0", "--interface", "eth0")
     done = run(sys.executable, str(EXAMPLE), *arguments, host=here.host)
     assert (done.code, done.out, done.err) == (1, "", "nobody has answered\n")

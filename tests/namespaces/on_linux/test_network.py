@@ -6,13 +6,12 @@ import time
 
 import pytest
 import trio
-from namespaces.network import Network, open_descriptors, wait_until
+from namespaces.network import Card, Network, open_descriptors, wait_until
 
 GROUPS = ["233.252.0.1", "ff15::4d43:1"]
 
 
-def test_hosts_see_only_their_own_interfaces(network: Network) -> None:
-    here, there = network.pair()
+def test_hosts_see_only_their_own_interfaces(network: Network, here: Card, there: Card) -> None:
     assert here.host is not there.host
     assert {name for _, name in here.host.call(socket.if_nameindex)} == {"lo", "eth0"}
     lonely = network.host("lonely")
@@ -21,9 +20,8 @@ def test_hosts_see_only_their_own_interfaces(network: Network) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_plain_datagram_crosses_a_cable_at_once(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     listener = here.listener(group, udp_port)
     there.talker(group, udp_port, hop_limit=7, traffic_class=0x48).send(b"hello")
     heard = listener.receive()
@@ -35,9 +33,8 @@ def test_a_plain_datagram_crosses_a_cable_at_once(
 
 @pytest.mark.parametrize("group", ["232.1.2.3", "ff3e::4d43:1"])
 def test_a_plain_listener_hears_the_chosen_source_only(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     wanted, other = (
         ("fd77:0:0:1::a", "fd77:0:0:1::b") if ":" in group else ("10.77.1.10", "10.77.1.11")
     )
@@ -144,9 +141,8 @@ def test_carrier_is_lost_and_regained(network: Network) -> None:
 
 
 def test_an_interface_that_was_deleted_comes_back_with_its_index_and_mac(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     index, mac = here.index, here.mac
     here.delete()
     assert here.host.call(socket.if_nameindex) == [(1, "lo")]
@@ -158,8 +154,9 @@ def test_an_interface_that_was_deleted_comes_back_with_its_index_and_mac(
     assert listener.receive_data() == b"again"
 
 
-def test_an_interface_moves_to_another_host(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_an_interface_moves_to_another_host(
+    network: Network, here: Card, there: Card, udp_port: int
+) -> None:
     old, new = here.host, network.host("new")
     here.move_to(new)
     assert old.call(socket.if_nameindex) == [(1, "lo")]
@@ -199,8 +196,7 @@ def test_ipv6_is_switched_off_and_on_again(network: Network) -> None:
     assert f"{here.ipv6}/64" in here.host.ip("addr show eth0")
 
 
-def test_down_and_up_restores_the_addresses(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_down_and_up_restores_the_addresses(here: Card, there: Card, udp_port: int) -> None:
     here.down()
     here.up()
     for group in GROUPS:

@@ -20,13 +20,14 @@ import trio
 import trio.testing
 
 import trio_mcast
-from trio_mcast._machine import winsock
-from trio_mcast._machine.interface_changes import InterfaceFeed
-from trio_mcast._machine.read_wsarecvmsg import WinsockBuffer, WinsockReader
+from trio_mcast._machine.changes_windows import AddressListChanges
+from trio_mcast._machine.feed import FeedShare, follow_interfaces
+from trio_mcast._machine.read_wsarecvmsg import WinsockBuffer, WinsockSocket
+from trio_mcast._machine.receiving import Origin
 from trio_mcast._machine.sockets import open_planned_socket
-from trio_mcast._os.readers import reader_for_this_thread
-from trio_mcast._os.reading import Origin
-from trio_mcast.lowlevel import WINDOWS, current_platform, plan_receiver
+from trio_mcast._machine.this_machine import ThisMachine
+from trio_mcast._machine.winsock import SIO_UDP_CONNRESET, SIO_UDP_NETRESET, Winsock
+from trio_mcast.lowlevel import WINDOWS, SocketPlan, current_platform, plan_receiver
 
 LOOPBACK = "127.0.0.1"
 GROUPS = {4: "233.252.0.1", 6: "ff15::4d43:1"}
@@ -36,8 +37,8 @@ PATIENCE = 20
 both_families = pytest.mark.parametrize("version", [4, 6])
 
 # Modules of other systems.
-FOREIGN = {"netlink", "proc", "capture", "read_recvmmsg", "readiness_epoll", "scan_bsd"}
-FOREIGN |= {"watch_netlink"}
+FOREIGN = {"netlink", "proc", "capture", "read_recvmmsg", "epoll", "listing_bsd"}
+FOREIGN |= {"changes_netlink", "changes_route", "inspector_linux"}
 
 
 def loopback() -> trio_mcast.Interface:
@@ -247,30 +248,38 @@ async def test_a_host_that_did_not_listen_does_no_harm_to_the_sender(udp_port: i
 # --- Winsock -----------------------------------------------------------------------------------
 
 
+def plan(version: int, port: int) -> SocketPlan:
+    return plan_receiver(WINDOWS, GROUPS[version], port, loopback())
+
+
 @contextmanager
-def planned_socket(version: int, port: int) -> Iterator[tuple[socket.socket, Origin]]:
-    plan = plan_receiver(WINDOWS, GROUPS[version], port, loopback())
-    with open_planned_socket(plan) as sock:
-        yield sock, Origin.of(plan, port)
+def planned_socket(version: int, port: int) -> Iterator[tuple[socket.socket, WinsockSocket]]:
+    planned = plan(version, port)
+    buffers = WinsockBuffer(WINDOWS, Winsock())
+    with open_planned_socket(planned) as sock:
+        yield sock, WinsockSocket(buffers, sock, planned, Origin.of(planned, port))
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_datagrams_are_read_by_wsarecvmsg(version: int, udp_port: int) -> None:
-    with planned_socket(version, udp_port) as (sock, origin):
-        reader = reader_for_this_thread()(sock, origin)
-        assert isinstance(reader, WinsockReader)
-        assert reader._memory._find_function(sock.family) is not None
+async def test_datagrams_are_read_by_wsarecvmsg(version: int, udp_port: int) -> None:
+    sockets = ThisMachine().open_receiving_sockets()
+    receiving = sockets.open(plan(version, udp_port), udp_port)
+    try:
+        assert isinstance(receiving, WinsockSocket)
+        assert receiving._buffers._find_function(receiving._socket.family) is not None
+    finally:
+        receiving.close()
 
 
 def test_reports_of_closed_ports_can_be_switched_off() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert winsock.control(sock, winsock.SIO_UDP_CONNRESET, bytes(4)) == b""
+        assert Winsock().control(sock, SIO_UDP_CONNRESET, bytes(4)) == b""
 
 
 @pytest.mark.skipif(hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"), reason="not in Wine 8")
 def test_reports_of_exceeded_hop_limits_can_be_switched_off() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert winsock.control(sock, winsock.SIO_UDP_NETRESET, bytes(4)) == b""
+        assert Winsock().control(sock, SIO_UDP_NETRESET, bytes(4)) == b""
 
 
 def test_an_unknown_ioctl_is_an_error_with_windows_number() -> None:
@@ -278,40 +287,38 @@ def test_an_unknown_ioctl_is_an_error_with_windows_number() -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
         pytest.raises(OSError) as caught,
     ):
-        winsock.control(sock, 0x98FF00FF, bytes(4))
+        Winsock().control(sock, 0x98FF00FF, bytes(4))
     assert caught.value.winerror in (10022, 10045)
 
 
 def test_reading_an_empty_socket_gives_nothing(udp_port: int) -> None:
-    with planned_socket(4, udp_port) as (sock, origin):
-        assert not WinsockReader(WinsockBuffer(WINDOWS), sock, origin).read([], False)
+    with planned_socket(4, udp_port) as (_sock, receiving):
+        assert not receiving.read([], False)
 
 
 def test_a_closed_port_that_was_sent_to_is_no_error_of_reading(udp_port: int) -> None:
-    with planned_socket(4, udp_port) as (sock, origin):
+    with planned_socket(4, udp_port) as (sock, receiving):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
             gone.bind((LOOPBACK, 0))
             address = gone.getsockname()
         for _ in range(3):
             sock.sendto(b"", address)
-            assert not WinsockReader(WinsockBuffer(WINDOWS), sock, origin).read([], False)
+            assert not receiving.read([], False)
 
 
 @pytest.mark.parametrize("number", [10054, 10052])
 def test_resets_that_come_all_the_same_are_passed_over(number: int, udp_port: int) -> None:
-    memory = WinsockBuffer(WINDOWS)
     answers = [(0, number), (0, number), (0, 10035)]
-    memory._functions[socket.AF_INET] = lambda _handle, _message: answers.pop(0)
-    with planned_socket(4, udp_port) as (sock, origin):
-        assert not WinsockReader(memory, sock, origin).read([], False)
+    with planned_socket(4, udp_port) as (_sock, receiving):
+        receiving._buffers._functions[socket.AF_INET] = lambda _handle, _message: answers.pop(0)
+        assert not receiving.read([], False)
     assert answers == []
 
 
 def test_an_error_of_winsock_is_the_exception_that_sockets_raise(udp_port: int) -> None:
-    memory = WinsockBuffer(WINDOWS)
-    memory._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
-    with planned_socket(4, udp_port) as (sock, origin), pytest.raises(OSError) as caught:
-        WinsockReader(memory, sock, origin).read([], False)
+    with planned_socket(4, udp_port) as (_sock, receiving), pytest.raises(OSError) as caught:
+        receiving._buffers._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
+        receiving.read([], False)
     assert caught.value.winerror == 10055
 
 
@@ -320,8 +327,8 @@ async def test_an_address_that_comes_is_announced() -> None:
     if request is None:
         pytest.skip("nobody here gives this host another address when asked")
     with trio.fail_after(PATIENCE):
-        feed = InterfaceFeed()
-        assert feed._watch is not None
+        feed = follow_interfaces(ThisMachine())
+        assert isinstance(feed._feed._changes, AddressListChanges)
         try:
             await trio.Path(request).touch()
             while "192.0.2.77" not in str(feed.listing):
@@ -330,14 +337,14 @@ async def test_an_address_that_comes_is_announced() -> None:
             feed.close()
 
 
-async def wait_for_ever(feed: InterfaceFeed) -> None:
+async def wait_for_ever(feed: FeedShare) -> None:
     while True:
         await feed.wait()
 
 
 async def test_a_feed_can_be_closed_while_somebody_waits() -> None:
     with trio.fail_after(PATIENCE):
-        feed = InterfaceFeed()
+        feed = follow_interfaces(ThisMachine())
 
         async def wait() -> None:
             with pytest.raises(trio.ClosedResourceError):
@@ -351,7 +358,7 @@ async def test_a_feed_can_be_closed_while_somebody_waits() -> None:
 
 async def test_waiting_for_changes_can_be_cancelled_and_begun_again() -> None:
     with trio.fail_after(PATIENCE):
-        feed = InterfaceFeed()
+        feed = follow_interfaces(ThisMachine())
         try:
             for _ in range(3):
                 async with trio.open_nursery() as nursery:

@@ -10,10 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from namespaces.network import Network, open_descriptors, wait_until_async
+from namespaces.network import Card, Network, open_descriptors, wait_until_async
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 @asynccontextmanager
@@ -50,76 +52,74 @@ async def cancel_after_checkpoints(
 
 
 @pytest.mark.parametrize("way", ["receive", "receive_batch", "receive_batch(1)", "async for"])
-def test_a_cancelled_consumer_loses_nothing(network: Network, udp_port: int, way: str) -> None:
+def test_a_cancelled_consumer_loses_nothing(
+    there: Card, hear: Hear, udp_port: int, way: str
+) -> None:
     """The datagram comes before, at, or after the moment of cancellation; it is never gone."""
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            got: list[bytes] = []
+    async def main(receiver: MulticastReceiver) -> None:
+        got: list[bytes] = []
 
-            async def consume() -> None:
-                match way:
-                    case "receive":
-                        while True:
-                            got.append((await receiver.receive()).data)
-                    case "receive_batch":
-                        while True:
-                            got.extend(d.data for d in await receiver.receive_batch())
-                    case "receive_batch(1)":
-                        while True:
-                            got.extend(d.data for d in await receiver.receive_batch(1))
-                    case _:
-                        async for datagram in receiver:
-                            got.append(datagram.data)
+        async def consume() -> None:
+            match way:
+                case "receive":
+                    while True:
+                        got.append((await receiver.receive()).data)
+                case "receive_batch":
+                    while True:
+                        got.extend(d.data for d in await receiver.receive_batch())
+                case "receive_batch(1)":
+                    while True:
+                        got.extend(d.data for d in await receiver.receive_batch(1))
+                case _:
+                    async for datagram in receiver:
+                        got.append(datagram.data)
 
-            sent: list[bytes] = []
-            for turns_before in range(4):
-                for turns_after in range(8):
-                    for burst in (1, 3, 100):
-                        async with trio.open_nursery() as nursery:
-                            nursery.start_soon(consume)
-                            for _ in range(turns_before):
-                                await trio.lowlevel.checkpoint()
-                            payloads = [b"%d" % (len(sent) + number) for number in range(burst)]
-                            sent += payloads
-                            talker.send(*payloads)
-                            for _ in range(turns_after):
-                                await trio.lowlevel.checkpoint()
-                            nursery.cancel_scope.cancel()
-            got += [d.data for d in await everything(receiver)]
-            assert got == sent
+        sent: list[bytes] = []
+        for turns_before in range(4):
+            for turns_after in range(8):
+                for burst in (1, 3, 100):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(consume)
+                        for _ in range(turns_before):
+                            await trio.lowlevel.checkpoint()
+                        payloads = [b"%d" % (len(sent) + number) for number in range(burst)]
+                        sent += payloads
+                        talker.send(*payloads)
+                        for _ in range(turns_after):
+                            await trio.lowlevel.checkpoint()
+                        nursery.cancel_scope.cancel()
+        got += [d.data for d in await everything(receiver)]
+        assert got == sent
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("overflow", ["wait", "drop-oldest"])
-def test_a_cancelled_call_takes_nothing(network: Network, udp_port: int, overflow: str) -> None:
-    here, there = network.pair()
+def test_a_cancelled_call_takes_nothing(
+    there: Card, hear: Hear, udp_port: int, overflow: str
+) -> None:
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            GROUP4, port=udp_port, overflow=overflow, max_buffered=10
-        ) as receiver:
-            talker.send(b"a", b"b")
-            await wait_until_async(
-                lambda: receiver.statistics().datagrams_buffered == 2, "they were read"
-            )
-            for call in (
-                receiver.receive,
-                receiver.receive_batch,
-                receiver.batches().__anext__,
-                receiver.__anext__,
-            ):
-                with trio.CancelScope() as scope:
-                    scope.cancel()
-                    await call()
-                    pytest.fail("it was not cancelled")
-            assert [d.data for d in await collect(receiver, 2)] == [b"a", b"b"]
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"a", b"b")
+        await wait_until_async(
+            lambda: receiver.statistics().datagrams_buffered == 2, "they were read"
+        )
+        for call in (
+            receiver.receive,
+            receiver.receive_batch,
+            receiver.batches().__anext__,
+            receiver.__anext__,
+        ):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await call()
+                pytest.fail("it was not cancelled")
+        assert [d.data for d in await collect(receiver, 2)] == [b"a", b"b"]
 
-    here.host.run(main)
+    hear(main, GROUP4, overflow=overflow, max_buffered=10)
 
 
 @pytest.mark.parametrize("group", BOTH)
@@ -142,37 +142,35 @@ def test_opening_can_be_cancelled_at_every_point(
 
 
 def test_joining_and_leaving_can_be_cancelled_at_every_point(
-    network: Network, udp_port: int
+    here: Card, there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker("233.252.0.2", udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            descriptors = open_descriptors()
+    async def main(receiver: MulticastReceiver) -> None:
+        descriptors = open_descriptors()
 
-            async def join_and_leave() -> None:
-                await receiver.join("233.252.0.2")
-                await receiver.leave("233.252.0.2")
-
-            async def a_while_joined() -> None:
-                async with receiver.joined("233.252.0.2"):
-                    await trio.lowlevel.checkpoint()
-
-            for count in range(10):
-                await cancel_after_checkpoints(count, join_and_leave)
-                joined = {str(m.group) for m in receiver.memberships()}
-                assert here.host.has_joined("233.252.0.2") == ("233.252.0.2" in joined)
-                if "233.252.0.2" in joined:
-                    await receiver.leave("233.252.0.2")
-                await cancel_after_checkpoints(count, a_while_joined)
-                assert [str(m.group) for m in receiver.memberships()] == [GROUP4]
-            assert open_descriptors() == descriptors
+        async def join_and_leave() -> None:
             await receiver.join("233.252.0.2")
-            talker.send(b"still works")
-            assert (await receiver.receive()).data == b"still works"
+            await receiver.leave("233.252.0.2")
 
-    here.host.run(main)
+        async def a_while_joined() -> None:
+            async with receiver.joined("233.252.0.2"):
+                await trio.lowlevel.checkpoint()
+
+        for count in range(10):
+            await cancel_after_checkpoints(count, join_and_leave)
+            joined = {str(m.group) for m in receiver.memberships()}
+            assert here.host.has_joined("233.252.0.2") == ("233.252.0.2" in joined)
+            if "233.252.0.2" in joined:
+                await receiver.leave("233.252.0.2")
+            await cancel_after_checkpoints(count, a_while_joined)
+            assert [str(m.group) for m in receiver.memberships()] == [GROUP4]
+        assert open_descriptors() == descriptors
+        await receiver.join("233.252.0.2")
+        talker.send(b"still works")
+        assert (await receiver.receive()).data == b"still works"
+
+    hear(main, GROUP4)
 
 
 def test_a_cancelled_scope_still_leaves_its_joined_group(network: Network, udp_port: int) -> None:
@@ -192,9 +190,8 @@ def test_a_cancelled_scope_still_leaves_its_joined_group(network: Network, udp_p
 
 
 def test_sending_can_be_cancelled_and_then_has_not_happened(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -292,8 +289,9 @@ def test_an_exception_leaves_the_block_as_itself(
     here.host.run(main)
 
 
-def test_an_exception_comes_out_while_datagrams_pour_in(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_an_exception_comes_out_while_datagrams_pour_in(
+    here: Card, there: Card, udp_port: int
+) -> None:
     talker = there.talker(GROUP4, udp_port)
 
     async def fail() -> None:
@@ -339,23 +337,20 @@ def test_cancellation_passes_through_the_block(
 
 
 def test_a_deadline_inside_the_block_does_not_end_the_receiver(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            with trio.move_on_after(0.005):
-                await receiver.receive()
-            talker.send(b"later")
-            assert (await receiver.receive()).data == b"later"
+    async def main(receiver: MulticastReceiver) -> None:
+        with trio.move_on_after(0.005):
+            await receiver.receive()
+        talker.send(b"later")
+        assert (await receiver.receive()).data == b"later"
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
-def test_several_receivers_nest_and_overlap(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_several_receivers_nest_and_overlap(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:
@@ -376,9 +371,8 @@ def test_several_receivers_nest_and_overlap(network: Network, udp_port: int) -> 
 
 @pytest.mark.parametrize("by", ["aclose", "the end of the block"])
 def test_after_closing_every_call_of_a_receiver_says_so(
-    network: Network, udp_port: int, by: str
+    here: Card, there: Card, udp_port: int, by: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
     async def use(receiver: trio_mcast.MulticastReceiver) -> None:
@@ -418,8 +412,9 @@ def test_after_closing_every_call_of_a_receiver_says_so(
     here.host.run(main)
 
 
-def test_after_closing_the_last_figures_can_still_be_read(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_after_closing_the_last_figures_can_still_be_read(
+    here: Card, there: Card, udp_port: int
+) -> None:
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -560,8 +555,9 @@ def test_async_with_on_the_receiver_itself_closes_it(network: Network, udp_port:
     here.host.run(main)
 
 
-def test_opening_and_closing_many_times_leaves_nothing(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_opening_and_closing_many_times_leaves_nothing(
+    here: Card, there: Card, udp_port: int
+) -> None:
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:
@@ -693,8 +689,7 @@ def test_running_out_of_memberships_is_raised_at_once(network: Network, udp_port
     here.host.run(main)
 
 
-def test_hundreds_of_memberships_are_no_problem(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_hundreds_of_memberships_are_no_problem(here: Card, there: Card, udp_port: int) -> None:
     groups = [f"233.252.{high}.{low}" for high in (0, 1) for low in range(1, 201)]
     talkers = [there.talker(group, udp_port) for group in groups[::40]]
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 import trio.testing
 from namespaces.network import Card, Host, Network, wait_until_async
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, SOURCE_SPECIFIC, everything
 
 import trio_mcast
@@ -265,9 +266,8 @@ MANY = {BOTH[0]: 25, BOTH[1]: 70}
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("heard_number", [0, -1])
 def test_more_sources_than_a_socket_takes_are_included(
-    network: Network, udp_port: int, group: str, heard_number: int
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str, heard_number: int
 ) -> None:
-    here, there = network.pair()
     sources = some_sources(group, MANY[group])
     heard, unheard = sources[heard_number], some_sources(group, 1, first=240)[0]
     for address in (heard, unheard):
@@ -275,40 +275,38 @@ def test_more_sources_than_a_socket_takes_are_included(
     wanted = there.talker(group, udp_port, source=heard)
     unwanted = there.talker(group, udp_port, source=unheard)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, sources=sources) as receiver:
+    async def main(receiver: MulticastReceiver) -> None:
 
-            async def check(expected: list[str]) -> None:
-                assert kernels_filter(here.host, group) == (addresses(expected), set())
-                assert listed_filter(receiver) == (addresses(expected), set())
-                assert len(receiver.memberships()) == 1
-                unwanted.send(b"unwanted")
-                wanted.send(b"wanted")
-                await settle()
-                data = [d.data for d in await everything(receiver)]
-                assert data == ([b"wanted"] if heard in expected else [])
+        async def check(expected: list[str]) -> None:
+            assert kernels_filter(here.host, group) == (addresses(expected), set())
+            assert listed_filter(receiver) == (addresses(expected), set())
+            assert len(receiver.memberships()) == 1
+            unwanted.send(b"unwanted")
+            wanted.send(b"wanted")
+            await settle()
+            data = [d.data for d in await everything(receiver)]
+            assert data == ([b"wanted"] if heard in expected else [])
 
-            await check(sources)
-            fewer = [s for s in sources if s != heard]
-            receiver.remove_source(group, heard)
-            await check(fewer)
-            receiver.add_source(group, heard)
-            await check([*fewer, heard])
-            receiver.set_sources(group, [heard])
-            await check([heard])
-            receiver.set_sources(group, sources)
-            await check(sources)
+        await check(sources)
+        fewer = [s for s in sources if s != heard]
+        receiver.remove_source(group, heard)
+        await check(fewer)
+        receiver.add_source(group, heard)
+        await check([*fewer, heard])
+        receiver.set_sources(group, [heard])
+        await check([heard])
+        receiver.set_sources(group, sources)
+        await check(sources)
 
-    here.host.run(main)
+    hear(main, group, sources=sources)
 
 
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("blocked_number", [0, -1])
 def test_more_sources_than_a_socket_takes_are_excluded(
-    network: Network, udp_port: int, group: str, blocked_number: int
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str, blocked_number: int
 ) -> None:
     """The kernel excludes as many as it takes; the rest is dropped after reading."""
-    here, there = network.pair()
     sources = some_sources(group, MANY[group])
     blocked, free = sources[blocked_number], some_sources(group, 1, first=240)[0]
     for address in (blocked, free):
@@ -316,32 +314,31 @@ def test_more_sources_than_a_socket_takes_are_excluded(
     unwanted = there.talker(group, udp_port, source=blocked)
     wanted = there.talker(group, udp_port, source=free)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+    async def main(receiver: MulticastReceiver) -> None:
 
-            async def check(expected: list[str]) -> None:
-                including, excluding = kernels_filter(here.host, group)
-                assert including == set()
-                assert excluding <= addresses(expected)
-                assert len(excluding) == min(len(expected), 64 if ":" in group else 10)
-                assert listed_filter(receiver) == (set(), addresses(expected))
-                unwanted.send(b"unwanted")
-                wanted.send(b"wanted")
-                data = [d.data for d in await everything(receiver)]
-                assert data == ([b"wanted"] if blocked in expected else [b"unwanted", b"wanted"])
+        async def check(expected: list[str]) -> None:
+            including, excluding = kernels_filter(here.host, group)
+            assert including == set()
+            assert excluding <= addresses(expected)
+            assert len(excluding) == min(len(expected), 64 if ":" in group else 10)
+            assert listed_filter(receiver) == (set(), addresses(expected))
+            unwanted.send(b"unwanted")
+            wanted.send(b"wanted")
+            data = [d.data for d in await everything(receiver)]
+            assert data == ([b"wanted"] if blocked in expected else [b"unwanted", b"wanted"])
 
-            await check([])
-            receiver.set_sources(group, sources, mode="exclude")
-            await check(sources)
-            receiver.unblock_source(group, blocked)
-            fewer = [s for s in sources if s != blocked]
-            await check(fewer)
-            receiver.block_source(group, blocked)
-            await check([*fewer, blocked])
-            receiver.set_sources(group, [], mode="exclude")
-            await check([])
+        await check([])
+        receiver.set_sources(group, sources, mode="exclude")
+        await check(sources)
+        receiver.unblock_source(group, blocked)
+        fewer = [s for s in sources if s != blocked]
+        await check(fewer)
+        receiver.block_source(group, blocked)
+        await check([*fewer, blocked])
+        receiver.set_sources(group, [], mode="exclude")
+        await check([])
 
-    here.host.run(main)
+    hear(main, group)
 
 
 # --- Interfaces that go and come back -------------------------------------------------------------
@@ -489,26 +486,24 @@ def test_datagrams_that_had_arrived_survive_a_change_of_the_filter(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_what_is_left_behind_unwanted_datagrams_survives_a_change_of_the_filter(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
     """A whole batch of what is only dropped after reading does not look like the end."""
-    here, there = network.pair()
     blocked = some_sources(group, MANY[group])
     there.add_address(blocked[-1] + ("/64" if ":" in group else "/24"))
     unwanted = there.talker(group, udp_port, source=blocked[-1])
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            receiver.set_sources(group, blocked, mode="exclude")
-            witness = here.listener(group, udp_port)
-            unwanted.send(*[b"unwanted"] * 200)
-            send_from_peer(here, group, udp_port, b"wanted")
-            while witness.receive_data() != b"wanted":
-                pass
-            receiver.set_sources(group, [peer_address(here, group)])
-            assert [d.data for d in await everything(receiver)] == [b"wanted"]
+    async def main(receiver: MulticastReceiver) -> None:
+        receiver.set_sources(group, blocked, mode="exclude")
+        witness = here.listener(group, udp_port)
+        unwanted.send(*[b"unwanted"] * 200)
+        send_from_peer(here, group, udp_port, b"wanted")
+        while witness.receive_data() != b"wanted":
+            pass
+        receiver.set_sources(group, [peer_address(here, group)])
+        assert [d.data for d in await everything(receiver)] == [b"wanted"]
 
-    here.host.run(main)
+    hear(main, group)
 
 
 def test_a_change_everywhere_holds_also_where_interfaces_had_been_told_one_by_one(

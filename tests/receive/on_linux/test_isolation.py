@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import pytest
 import trio
 from namespaces.network import Card, Network, wait_until_async
+from namespaces.opening import Hear
 from namespaces.receiving import (
     BOTH,
     EVERY_SCOPE,
@@ -25,6 +26,7 @@ from namespaces.receiving import (
 )
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 SO_REUSEADDR, SO_REUSEPORT = socket.SO_REUSEADDR, socket.SO_REUSEPORT
 
@@ -113,32 +115,28 @@ def test_two_receivers_on_different_interfaces_do_not_hear_each_others(
     ],
 )
 def test_another_group_on_the_same_port_is_not_heard(
-    network: Network, udp_port: int, one: str, other: str
+    here: Card, there: Card, hear: Hear, udp_port: int, one: str, other: str
 ) -> None:
-    here, there = network.pair()
     other_program = here.listener(other, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(one, port=udp_port) as receiver:
-            there.talker(other, udp_port).send(b"other")
-            assert other_program.receive_data() == b"other"
-            there.talker(one, udp_port).send(b"one")
-            assert [d.data for d in await collect(receiver, 1)] == [b"one"]
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        there.talker(other, udp_port).send(b"other")
+        assert other_program.receive_data() == b"other"
+        there.talker(one, udp_port).send(b"one")
+        assert [d.data for d in await collect(receiver, 1)] == [b"one"]
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, one)
 
 
-def test_another_port_of_the_same_group_is_not_heard(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_another_port_of_the_same_group_is_not_heard(
+    here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
     other_port = udp_port - 1
     other_program = here.listener(GROUP4, other_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio_mcast.open_receiver(GROUP4, port=other_port) as other,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=other_port) as other:
             there.talker(GROUP4, other_port).send(b"other")
             assert other_program.receive_data() == b"other"
             there.talker(GROUP4, udp_port).send(b"own")
@@ -148,7 +146,7 @@ def test_another_port_of_the_same_group_is_not_heard(network: Network, udp_port:
             assert (datagram.data, datagram.port) == (b"other", other_port)
             assert await everything(receiver) == await everything(other) == []
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_every_combination_of_group_and_interface_is_told_apart(
@@ -194,9 +192,8 @@ def sources_of(card: Card, group: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("group", [*SOURCE_SPECIFIC, *EVERY_SCOPE])
 def test_two_receivers_with_different_sources_hear_only_their_own(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     one, two, three = sources_of(there, group, 3)
     talkers = [there.talker(group, udp_port, source=source) for source in (one, two, three)]
 
@@ -218,17 +215,13 @@ def test_two_receivers_with_different_sources_hear_only_their_own(
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_a_source_filter_holds_beside_a_program_that_wants_all(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     wanted, unwanted = sources_of(there, group, 2)
     other_program = here.listener(group, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(group, port=udp_port, sources=[wanted]) as receiver,
-            trio_mcast.open_receiver(group, port=udp_port) as hears_all,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio_mcast.open_receiver(group, port=udp_port) as hears_all:
             there.talker(group, udp_port, source=unwanted).send(b"unwanted")
             assert other_program.receive_data() == b"unwanted"
             there.talker(group, udp_port, source=wanted).send(b"wanted")
@@ -236,7 +229,7 @@ def test_a_source_filter_holds_beside_a_program_that_wants_all(
             assert [d.data for d in await collect(hears_all, 2)] == [b"unwanted", b"wanted"]
             assert await everything(receiver) == await everything(hears_all) == []
 
-    here.host.run(main)
+    hear(main, group, sources=[wanted])
 
 
 @pytest.mark.parametrize("group", [*SOURCE_SPECIFIC, *EVERY_SCOPE])
@@ -388,36 +381,33 @@ def test_other_programs_may_come_later(
 @pytest.mark.parametrize("group", SOURCE_SPECIFIC)
 @pytest.mark.parametrize("sharing", SHARING)
 def test_source_filters_hold_while_other_programs_have_the_port(
-    network: Network, udp_port: int, group: str, sharing: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str, sharing: str
 ) -> None:
-    here, there = network.pair()
     wanted, unwanted = sources_of(there, group, 2)
     others = [
         hold_port(here, group, udp_port, sharing, wildcard=wildcard) for wildcard in (False, True)
     ]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, sources=[wanted]) as receiver:
-            for _ in range(10):
-                there.talker(group, udp_port, source=unwanted).send(b"unwanted")
-                there.talker(group, udp_port, source=wanted).send(b"wanted")
-            datagrams = await collect(receiver, 10) + await everything(receiver)
-            assert [d.data for d in datagrams] == [b"wanted"] * 10
+    async def main(receiver: MulticastReceiver) -> None:
+        for _ in range(10):
+            there.talker(group, udp_port, source=unwanted).send(b"unwanted")
+            there.talker(group, udp_port, source=wanted).send(b"wanted")
+        datagrams = await collect(receiver, 10) + await everything(receiver)
+        assert [d.data for d in datagrams] == [b"wanted"] * 10
 
-    here.host.run(main)
+    hear(main, group, sources=[wanted])
     assert len(others) == 2
 
 
 @pytest.mark.parametrize("group", SOURCE_SPECIFIC)
 @pytest.mark.parametrize("sharing", SHARING)
 def test_two_receivers_with_their_own_sources_beside_another_program(
-    network: Network, udp_port: int, group: str, sharing: str
+    here: Card, there: Card, udp_port: int, group: str, sharing: str
 ) -> None:
     """Where SO_REUSEPORT stays on, Linux gives IPv4 datagrams to the wrong one in some rounds.
 
     That happens when a single socket wants a datagram, so the other program must not.
     """
-    here, there = network.pair()
     one, two = sources_of(there, group, 2)
 
     async def round_(port: int) -> None:
@@ -444,9 +434,8 @@ def test_two_receivers_with_their_own_sources_beside_another_program(
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_unicast_to_the_same_port_stays_with_the_program_that_owns_it(
-    network: Network, udp_port: int, version: int
+    here: Card, there: Card, hear: Hear, udp_port: int, version: int
 ) -> None:
-    here, there = network.pair()
     group, address = (GROUP4, here.ipv4) if version == 4 else (GROUP6, here.ipv6)
     server = here.host.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
     server.settimeout(5)
@@ -454,14 +443,13 @@ def test_unicast_to_the_same_port_stays_with_the_program_that_owns_it(
     server.bind(("" if version == 4 else "::", udp_port))
     client = there.host.socket(server.family)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            for number in range(5):
-                client.sendto(b"%d" % number, (address, udp_port))
-                assert server.recv(100) == b"%d" % number
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        for number in range(5):
+            client.sendto(b"%d" % number, (address, udp_port))
+            assert server.recv(100) == b"%d" % number
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)

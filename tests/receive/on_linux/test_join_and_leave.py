@@ -6,9 +6,11 @@ import pytest
 import trio
 import trio.testing
 from namespaces.network import Card, Network, open_descriptors
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 def two_interfaces(network: Network) -> tuple[Card, Card, Card, Card]:
@@ -24,29 +26,30 @@ def listed(receiver: trio_mcast.MulticastReceiver) -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
-def test_a_group_is_joined_and_left(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_a_group_is_joined_and_left(
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
+) -> None:
     talker = there.talker(group, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(port=udp_port) as receiver:
-            for number in range(3):
-                assert receiver.memberships() == ()
-                assert not here.host.has_joined(group)
-                await receiver.join(group)
-                assert listed(receiver) == {(group, "eth0", "joined")}
-                assert here.host.has_joined(group)
-                talker.send(b"%d" % number)
-                datagram = await receiver.receive()
-                assert (datagram.data, str(datagram.group)) == (b"%d" % number, group)
-                await receiver.leave(group)
+    async def main(receiver: MulticastReceiver) -> None:
+        for number in range(3):
+            assert receiver.memberships() == ()
+            assert not here.host.has_joined(group)
+            await receiver.join(group)
+            assert listed(receiver) == {(group, "eth0", "joined")}
+            assert here.host.has_joined(group)
+            talker.send(b"%d" % number)
+            datagram = await receiver.receive()
+            assert (datagram.data, str(datagram.group)) == (b"%d" % number, group)
+            await receiver.leave(group)
 
-    here.host.run(main)
+    hear(main)
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_after_leaving_nothing_more_arrives(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_after_leaving_nothing_more_arrives(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     talker = there.talker(group, udp_port)
     other_program = here.listener(group, udp_port)
 
@@ -65,36 +68,36 @@ def test_after_leaving_nothing_more_arrives(network: Network, udp_port: int, gro
     here.host.run(main)
 
 
-def test_what_was_read_before_leaving_can_still_be_taken(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_what_was_read_before_leaving_can_still_be_taken(
+    there: Card, hear: Hear, udp_port: int
+) -> None:
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            talker.send(b"a", b"b")
-            await trio.testing.wait_all_tasks_blocked(0.005)
-            assert receiver.statistics().datagrams_buffered == 2
-            await receiver.leave(GROUP4)
-            assert [d.data for d in await collect(receiver, 2)] == [b"a", b"b"]
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"a", b"b")
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        assert receiver.statistics().datagrams_buffered == 2
+        await receiver.leave(GROUP4)
+        assert [d.data for d in await collect(receiver, 2)] == [b"a", b"b"]
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_joined_lasts_as_long_as_its_block(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_joined_lasts_as_long_as_its_block(
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
+) -> None:
     talker = there.talker(group, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(port=udp_port) as receiver:
-            async with receiver.joined(group):
-                assert listed(receiver) == {(group, "eth0", "joined")}
-                talker.send(b"inside")
-                assert (await receiver.receive()).data == b"inside"
-            assert receiver.memberships() == ()
-            assert not here.host.has_joined(group)
+    async def main(receiver: MulticastReceiver) -> None:
+        async with receiver.joined(group):
+            assert listed(receiver) == {(group, "eth0", "joined")}
+            talker.send(b"inside")
+            assert (await receiver.receive()).data == b"inside"
+        assert receiver.memberships() == ()
+        assert not here.host.has_joined(group)
 
-    here.host.run(main)
+    hear(main)
 
 
 def test_a_block_of_joined_is_left_by_an_exception_too(network: Network, udp_port: int) -> None:
@@ -160,28 +163,26 @@ def test_joined_on_one_interface_leaves_the_other_alone(network: Network, udp_po
     here0.host.run(main)
 
 
-def test_a_receiver_joins_many_groups_one_after_the_other(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_receiver_joins_many_groups_one_after_the_other(
+    here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
     groups = [f"233.252.0.{number}" for number in range(1, 61)]
     talkers = [there.talker(group, udp_port) for group in groups]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(port=udp_port) as receiver:
-            for group in groups:
-                await receiver.join(group)
-            for talker in talkers:
-                talker.send(talker.group.encode())
-            datagrams = await collect(receiver, 60)
-            assert sorted(str(d.group) for d in datagrams) == sorted(groups)
-            assert all(str(d.group) == d.data.decode() for d in datagrams)
-            for group in groups[1:]:
-                await receiver.leave(group)
-            assert listed(receiver) == {(groups[0], "eth0", "joined")}
-            assert here.host.groups("eth0") & set(map(ip_address, groups)) == {
-                ip_address(groups[0])
-            }
+    async def main(receiver: MulticastReceiver) -> None:
+        for group in groups:
+            await receiver.join(group)
+        for talker in talkers:
+            talker.send(talker.group.encode())
+        datagrams = await collect(receiver, 60)
+        assert sorted(str(d.group) for d in datagrams) == sorted(groups)
+        assert all(str(d.group) == d.data.decode() for d in datagrams)
+        for group in groups[1:]:
+            await receiver.leave(group)
+        assert listed(receiver) == {(groups[0], "eth0", "joined")}
+        assert here.host.groups("eth0") & set(map(ip_address, groups)) == {ip_address(groups[0])}
 
-    here.host.run(main)
+    hear(main)
 
 
 @pytest.mark.parametrize(
@@ -197,24 +198,22 @@ def test_a_receiver_joins_many_groups_one_after_the_other(network: Network, udp_
     ],
 )
 def test_a_wrong_group_is_refused_and_changes_nothing(
-    network: Network, udp_port: int, group: object, error: type[Exception]
+    there: Card, hear: Hear, udp_port: int, group: object, error: type[Exception]
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            before = open_descriptors(), receiver.memberships()
-            with pytest.raises(error):
-                await receiver.join(group)
-            with pytest.raises(error):
-                async with receiver.joined(group):
-                    pytest.fail("it joined")
-            assert (open_descriptors(), receiver.memberships()) == before
-            talker.send(b"still works")
-            assert (await receiver.receive()).data == b"still works"
+    async def main(receiver: MulticastReceiver) -> None:
+        before = open_descriptors(), receiver.memberships()
+        with pytest.raises(error):
+            await receiver.join(group)
+        with pytest.raises(error):
+            async with receiver.joined(group):
+                pytest.fail("it joined")
+        assert (open_descriptors(), receiver.memberships()) == before
+        talker.send(b"still works")
+        assert (await receiver.receive()).data == b"still works"
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize(
@@ -244,46 +243,45 @@ def test_a_wrong_interface_is_refused_and_changes_nothing(
     here.host.run(main)
 
 
-def test_leaving_what_was_not_joined_changes_nothing(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_leaving_what_was_not_joined_changes_nothing(
+    there: Card, hear: Hear, udp_port: int
+) -> None:
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            before = receiver.memberships()
-            with pytest.raises((trio_mcast.MulticastError, ValueError, LookupError)):
-                await receiver.leave("233.252.0.2")
-            assert receiver.memberships() == before
-            talker.send(b"still works")
-            assert (await receiver.receive()).data == b"still works"
+    async def main(receiver: MulticastReceiver) -> None:
+        before = receiver.memberships()
+        with pytest.raises((trio_mcast.MulticastError, ValueError, LookupError)):
+            await receiver.leave("233.252.0.2")
+        assert receiver.memberships() == before
+        talker.send(b"still works")
+        assert (await receiver.receive()).data == b"still works"
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("group", BOTH)
 def test_joining_what_is_joined_already_never_delivers_twice(
-    network: Network, udp_port: int, group: str
+    there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, group, port=udp_port) as receiver:
-            assert listed(receiver) == {(group, "eth0", "joined")}
-            assert len(receiver.memberships()) == 1
-            try:
-                await receiver.join(group)
-            except trio_mcast.MulticastError:
-                pass  # to refuse is as good as to see that there is nothing to do
-            assert len(receiver.memberships()) == 1
-            talker.send(b"once")
-            assert [d.data for d in await everything(receiver)] == [b"once"]
+    async def main(receiver: MulticastReceiver) -> None:
+        assert listed(receiver) == {(group, "eth0", "joined")}
+        assert len(receiver.memberships()) == 1
+        try:
+            await receiver.join(group)
+        except trio_mcast.MulticastError:
+            pass  # to refuse is as good as to see that there is nothing to do
+        assert len(receiver.memberships()) == 1
+        talker.send(b"once")
+        assert [d.data for d in await everything(receiver)] == [b"once"]
 
-    here.host.run(main)
+    hear(main, group, group)
 
 
-def test_one_receivers_leaving_does_not_concern_another(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_one_receivers_leaving_does_not_concern_another(
+    here: Card, there: Card, udp_port: int
+) -> None:
     talker = there.talker(GROUP6, udp_port)
 
     async def main() -> None:
@@ -302,33 +300,30 @@ def test_one_receivers_leaving_does_not_concern_another(network: Network, udp_po
 # --- memberships() --------------------------------------------------------------------------------
 
 
-def test_memberships_tell_everything_about_themselves(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_memberships_tell_everything_about_themselves(
+    here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
+    async def main(receiver: MulticastReceiver) -> None:
+        await receiver.join(GROUP6)
+        memberships = receiver.memberships()
+        assert isinstance(memberships, tuple)
+        by_group = {str(m.group): m for m in memberships}
+        assert by_group.keys() == {GROUP4, GROUP6}
+        for membership in memberships:
+            assert isinstance(membership, trio_mcast.MembershipStatus)
+            assert membership.port == udp_port
+            assert membership.interface.name == "eth0"
+            assert membership.interface.index == here.index
+            assert membership.state == "joined"
+            assert membership.error is None
+            with pytest.raises(AttributeError):
+                membership.state = "failed"
+        assert by_group[GROUP4].mode == "include"
+        assert by_group[GROUP4].sources == (ip_address(there.ipv4),)
+        assert by_group[GROUP6].mode == "exclude"
+        assert by_group[GROUP6].sources == ()
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            GROUP4, port=udp_port, sources=[there.ipv4]
-        ) as receiver:
-            await receiver.join(GROUP6)
-            memberships = receiver.memberships()
-            assert isinstance(memberships, tuple)
-            by_group = {str(m.group): m for m in memberships}
-            assert by_group.keys() == {GROUP4, GROUP6}
-            for membership in memberships:
-                assert isinstance(membership, trio_mcast.MembershipStatus)
-                assert membership.port == udp_port
-                assert membership.interface.name == "eth0"
-                assert membership.interface.index == here.index
-                assert membership.state == "joined"
-                assert membership.error is None
-                with pytest.raises(AttributeError):
-                    membership.state = "failed"
-            assert by_group[GROUP4].mode == "include"
-            assert by_group[GROUP4].sources == (ip_address(there.ipv4),)
-            assert by_group[GROUP6].mode == "exclude"
-            assert by_group[GROUP6].sources == ()
-
-    here.host.run(main)
+    hear(main, GROUP4, sources=[there.ipv4])
 
 
 def test_a_zone_restricts_a_group_to_its_interface(network: Network, udp_port: int) -> None:

@@ -9,67 +9,66 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from namespaces.network import Network, wait_until_async
+from namespaces.network import Card, Network, wait_until_async
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_a_datagram_tells_where_it_comes_from_and_where_it_went(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            talker.send(b"hello")
-            datagram = await receiver.receive()
-            assert isinstance(datagram, trio_mcast.Datagram)
-            assert datagram.data == b"hello"
-            assert type(datagram.data) is bytes
-            if group == GROUP4:
-                assert datagram.source == (there.ipv4, talker.port)
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"hello")
+        datagram = await receiver.receive()
+        assert isinstance(datagram, trio_mcast.Datagram)
+        assert datagram.data == b"hello"
+        assert type(datagram.data) is bytes
+        if group == GROUP4:
+            assert datagram.source == (there.ipv4, talker.port)
+        else:
+            host, port, flow, scope = datagram.source
+            if group.startswith("ff12"):
+                assert host.partition("%")[0] == there.link_local
+                assert scope == here.index
             else:
-                host, port, flow, scope = datagram.source
-                if group.startswith("ff12"):
-                    assert host.partition("%")[0] == there.link_local
-                    assert scope == here.index
-                else:
-                    assert (host, scope) == (there.ipv6, 0)
-                assert (port, flow) == (talker.port, 0)
-            assert datagram.group == ip_address(group)
-            assert datagram.port == udp_port
-            assert datagram.interface.name == "eth0"
-            assert datagram.interface.index == here.index
-            assert datagram.hop_limit is None
-            assert datagram.timestamp is None
-            assert datagram.traffic_class is None
-            assert datagram.truncated is False
+                assert (host, scope) == (there.ipv6, 0)
+            assert (port, flow) == (talker.port, 0)
+        assert datagram.group == ip_address(group)
+        assert datagram.port == udp_port
+        assert datagram.interface.name == "eth0"
+        assert datagram.interface.index == here.index
+        assert datagram.hop_limit is None
+        assert datagram.timestamp is None
+        assert datagram.traffic_class is None
+        assert datagram.truncated is False
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_the_source_of_a_datagram_can_be_answered(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
     answering = here.talker(group, udp_port).socket
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            talker.send(b"question")
-            answering.sendto(b"answer", (await receiver.receive()).source)
-            assert talker.receive()[0] == b"answer"
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"question")
+        answering.sendto(b"answer", (await receiver.receive()).source)
+        assert talker.receive()[0] == b"answer"
 
-    here.host.run(main)
+    hear(main, group)
 
 
-def test_groups_may_be_text_or_addresses_of_both_families(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_groups_may_be_text_or_addresses_of_both_families(
+    there: Card, hear: Hear, udp_port: int
+) -> None:
     groups = (
         GROUP4,
         IPv4Address("233.252.0.2"),
@@ -78,37 +77,33 @@ def test_groups_may_be_text_or_addresses_of_both_families(network: Network, udp_
         "FF15:0::4D43:0003",
     )
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(*groups, port=udp_port) as receiver:
-            for group in groups:
-                there.talker(str(group), udp_port).send(str(group).encode())
-            datagrams = await collect(receiver, len(groups))
-            assert {d.data: d.group for d in datagrams} == {
-                str(group).encode(): ip_address(str(group)) for group in groups
-            }
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        for group in groups:
+            there.talker(str(group), udp_port).send(str(group).encode())
+        datagrams = await collect(receiver, len(groups))
+        assert {d.data: d.group for d in datagrams} == {
+            str(group).encode(): ip_address(str(group)) for group in groups
+        }
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, *groups)
 
 
 @pytest.mark.parametrize("group", BOTH)
 def test_datagrams_of_one_group_keep_their_order(
-    network: Network, udp_port: int, group: str
+    there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
     sent = [b"%d" % number for number in range(200)]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            talker.send(*sent)
-            assert [d.data for d in await collect(receiver, 200)] == sent
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(*sent)
+        assert [d.data for d in await collect(receiver, 200)] == sent
 
-    here.host.run(main)
+    hear(main, group)
 
 
-def test_receive_waits_for_a_datagram(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_receive_waits_for_a_datagram(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:
@@ -131,85 +126,79 @@ def test_receive_waits_for_a_datagram(network: Network, udp_port: int) -> None:
 
 
 def test_receive_nowait_raises_would_block_when_there_is_nothing(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            with pytest.raises(trio.WouldBlock):
-                receiver.receive_nowait()
-            talker.send(b"one", b"two")
-            assert [d.data for d in await everything(receiver)] == [b"one", b"two"]
-            with pytest.raises(trio.WouldBlock):
-                receiver.receive_nowait()
+    async def main(receiver: MulticastReceiver) -> None:
+        with pytest.raises(trio.WouldBlock):
+            receiver.receive_nowait()
+        talker.send(b"one", b"two")
+        assert [d.data for d in await everything(receiver)] == [b"one", b"two"]
+        with pytest.raises(trio.WouldBlock):
+            receiver.receive_nowait()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
-def test_receive_nowait_looks_into_the_kernel_itself(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_receive_nowait_looks_into_the_kernel_itself(
+    here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
     witness = here.listener(GROUP4, udp_port)
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            await trio.testing.wait_all_tasks_blocked()
-            talker.send(b"one", b"two")
-            assert [witness.receive_data(), witness.receive_data()] == [b"one", b"two"]
-            with trio.testing.assert_no_checkpoints():
-                got = [receiver.receive_nowait().data, receiver.receive_nowait().data]
-                with pytest.raises(trio.WouldBlock):
-                    receiver.receive_nowait()
-            assert got == [b"one", b"two"]
+    async def main(receiver: MulticastReceiver) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        talker.send(b"one", b"two")
+        assert [witness.receive_data(), witness.receive_data()] == [b"one", b"two"]
+        with trio.testing.assert_no_checkpoints():
+            got = [receiver.receive_nowait().data, receiver.receive_nowait().data]
+            with pytest.raises(trio.WouldBlock):
+                receiver.receive_nowait()
+        assert got == [b"one", b"two"]
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
-def test_receive_batch_takes_what_is_there(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_receive_batch_takes_what_is_there(there: Card, hear: Hear, udp_port: int) -> None:
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            talker.send(*[b"%d" % number for number in range(20)])
-            await wait_until_async(
-                lambda: receiver.statistics().datagrams_received == 20, "all were read"
-            )
-            batch = await receiver.receive_batch()
-            assert isinstance(batch, list)
-            assert [d.data for d in batch] == [b"%d" % number for number in range(20)]
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(*[b"%d" % number for number in range(20)])
+        await wait_until_async(
+            lambda: receiver.statistics().datagrams_received == 20, "all were read"
+        )
+        batch = await receiver.receive_batch()
+        assert isinstance(batch, list)
+        assert [d.data for d in batch] == [b"%d" % number for number in range(20)]
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_receive_batch_waits_for_one_and_takes_no_more_than_it_is_told(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            with trio.move_on_after(0.01) as scope:
-                await receiver.receive_batch()
-            assert scope.cancelled_caught
-            talker.send(*[b"%d" % number for number in range(5)])
-            got: list[bytes] = []
-            while len(got) < 5:
-                batch = await receiver.receive_batch(2)
-                assert 1 <= len(batch) <= 2
-                got += [d.data for d in batch]
-            assert got == [b"%d" % number for number in range(5)]
-            talker.send(b"x", b"y")
-            await wait_until_async(
-                lambda: receiver.statistics().datagrams_received == 7, "all were read"
-            )
-            assert [d.data for d in await receiver.receive_batch(max=1)] == [b"x"]
-            assert (await receiver.receive()).data == b"y"
+    async def main(receiver: MulticastReceiver) -> None:
+        with trio.move_on_after(0.01) as scope:
+            await receiver.receive_batch()
+        assert scope.cancelled_caught
+        talker.send(*[b"%d" % number for number in range(5)])
+        got: list[bytes] = []
+        while len(got) < 5:
+            batch = await receiver.receive_batch(2)
+            assert 1 <= len(batch) <= 2
+            got += [d.data for d in batch]
+        assert got == [b"%d" % number for number in range(5)]
+        talker.send(b"x", b"y")
+        await wait_until_async(
+            lambda: receiver.statistics().datagrams_received == 7, "all were read"
+        )
+        assert [d.data for d in await receiver.receive_batch(max=1)] == [b"x"]
+        assert (await receiver.receive()).data == b"y"
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize(
@@ -228,30 +217,29 @@ def test_receive_batch_refuses_a_senseless_limit(
     here.host.run(main)
 
 
-def test_batches_are_lists_of_what_came(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_batches_are_lists_of_what_came(there: Card, hear: Hear, udp_port: int) -> None:
     talker = there.talker(GROUP4, udp_port)
     sent = [b"%d" % number for number in range(150)]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            talker.send(*sent)
-            got: list[bytes] = []
-            batches: AsyncIterator[list[trio_mcast.Datagram]] = receiver.batches()
-            async for batch in batches:
-                assert isinstance(batch, list)
-                assert batch
-                got += [d.data for d in batch]
-                if len(got) >= 150:
-                    break
-            assert got == sent
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(*sent)
+        got: list[bytes] = []
+        batches: AsyncIterator[list[trio_mcast.Datagram]] = receiver.batches()
+        async for batch in batches:
+            assert isinstance(batch, list)
+            assert batch
+            got += [d.data for d in batch]
+            if len(got) >= 150:
+                break
+        assert got == sent
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_async_for_gives_datagrams_one_by_one(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_async_for_gives_datagrams_one_by_one(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     talker = there.talker(group, udp_port)
     sent = [b"%d" % number for number in range(150)]
 
@@ -270,16 +258,12 @@ def test_async_for_gives_datagrams_one_by_one(network: Network, udp_port: int, g
 
 @pytest.mark.parametrize("way", ["async for", "receive", "receive_batch(1)"])
 def test_a_consumer_that_never_has_to_wait_lets_other_tasks_run(
-    network: Network, udp_port: int, way: str
+    there: Card, hear: Hear, udp_port: int, way: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port, max_buffered=2000) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             for count in range(100, 1001, 100):
                 talker.send(*[b"x"] * 100)
                 await wait_until_async(
@@ -310,22 +294,20 @@ def test_a_consumer_that_never_has_to_wait_lets_other_tasks_run(
             assert turns >= 1000 // 256
             nursery.cancel_scope.cancel()
 
-    here.host.run(main)
+    hear(main, GROUP4, max_buffered=2000)
 
 
 # --- Several consumers ----------------------------------------------------------------------------
 
 
-def test_each_datagram_goes_to_one_of_several_consumers(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_each_datagram_goes_to_one_of_several_consumers(
+    there: Card, hear: Hear, udp_port: int
+) -> None:
     talker = there.talker(GROUP4, udp_port)
     sent = [b"%d" % number for number in range(200)]
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             got: list[bytes] = []
 
             async def consume_one_by_one() -> None:
@@ -348,21 +330,17 @@ def test_each_datagram_goes_to_one_of_several_consumers(network: Network, udp_po
             assert sorted(got) == sorted(sent)
             nursery.cancel_scope.cancel()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])
 def test_every_waiting_consumer_gets_a_datagram_of_the_same_batch(
-    network: Network, udp_port: int, count: int
+    there: Card, hear: Hear, udp_port: int, count: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             got: list[bytes] = []
 
             async def consume_once_and_be_busy_for_ever() -> None:
@@ -378,20 +356,16 @@ def test_every_waiting_consumer_gets_a_datagram_of_the_same_batch(
             assert sorted(got) == sorted(sent)
             nursery.cancel_scope.cancel()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_a_waiting_consumer_gets_the_rest_of_a_batch_whose_first_taker_is_busy(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             busy: list[bytes] = []
             idle: list[bytes] = []
 
@@ -413,21 +387,17 @@ def test_a_waiting_consumer_gets_the_rest_of_a_batch_whose_first_taker_is_busy(
             assert len(busy) <= 1
             nursery.cancel_scope.cancel()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 @pytest.mark.parametrize("first_takes", ["receive", "receive_batch"])
 def test_a_consumer_that_takes_only_part_leaves_the_rest_to_a_waiting_one(
-    network: Network, udp_port: int, first_takes: str
+    there: Card, hear: Hear, udp_port: int, first_takes: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             got: list[bytes] = []
 
             async def take_one() -> None:
@@ -449,20 +419,16 @@ def test_a_consumer_that_takes_only_part_leaves_the_rest_to_a_waiting_one(
             await wait_until_async(lambda: len(got) == 2, "both consumers have something")
             nursery.cancel_scope.cancel()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_a_datagram_goes_to_another_waiter_when_its_taker_is_cancelled_first(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver,
-            trio.open_nursery() as nursery,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio.open_nursery() as nursery:
             got: list[bytes] = []
 
             async def consume(scope: trio.CancelScope) -> None:
@@ -485,7 +451,7 @@ def test_a_datagram_goes_to_another_waiter_when_its_taker_is_cancelled_first(
                 second.cancel()
                 await trio.testing.wait_all_tasks_blocked()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 # --- Sizes ----------------------------------------------------------------------------------------
@@ -498,41 +464,35 @@ def test_a_datagram_goes_to_another_waiter_when_its_taker_is_cancelled_first(
 )
 @pytest.mark.parametrize("packet_info", [(), ("hop_limit", "timestamp", "traffic_class")])
 def test_a_datagram_of_any_size_arrives_whole(
-    network: Network, udp_port: int, group: str, size: int, packet_info: tuple[str, ...]
+    there: Card, hear: Hear, udp_port: int, group: str, size: int, packet_info: tuple[str, ...]
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
     pattern = bytes(range(251)) * (size // 251 + 1)
     data = pattern[:size]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            group, port=udp_port, packet_info=packet_info
-        ) as receiver:
-            talker.send(b"before", data, b"after")
-            before, datagram, after = await collect(receiver, 3)
-            assert (before.data, after.data) == (b"before", b"after")
-            assert datagram.data == data
-            assert datagram.truncated is False
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"before", data, b"after")
+        before, datagram, after = await collect(receiver, 3)
+        assert (before.data, after.data) == (b"before", b"after")
+        assert datagram.data == data
+        assert datagram.truncated is False
 
-    here.host.run(main)
+    hear(main, group, packet_info=packet_info)
 
 
 def test_datagrams_of_mixed_sizes_do_not_spill_into_each_other(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
     sizes = [3000, 10, 0, 5000, 2048, 2049, 1, 0, 30000, 7]
     sent = [bytes([number]) * size for number, size in enumerate(sizes)]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            for _ in range(3):
-                talker.send(*sent)
-                assert [d.data for d in await collect(receiver, len(sent))] == sent
+    async def main(receiver: MulticastReceiver) -> None:
+        for _ in range(3):
+            talker.send(*sent)
+            assert [d.data for d in await collect(receiver, len(sent))] == sent
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_a_jumbo_frame_arrives_whole(network: Network, udp_port: int) -> None:
@@ -551,104 +511,89 @@ def test_a_jumbo_frame_arrives_whole(network: Network, udp_port: int) -> None:
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
-def test_packet_info_tells_what_the_sender_set(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_packet_info_tells_what_the_sender_set(
+    there: Card, hear: Hear, udp_port: int, group: str
+) -> None:
     talkers = [
         there.talker(group, udp_port, hop_limit=hops, traffic_class=tos)
         for hops, tos in [(1, 0), (7, 0xB8), (64, 0x20), (255, 0xFC)]
     ]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            group, port=udp_port, packet_info=("hop_limit", "timestamp", "traffic_class")
-        ) as receiver:
-            begin = time.time_ns()
-            for talker in talkers:
-                talker.send(b"x")
-            datagrams = await collect(receiver, 4)
-            end = time.time_ns()
-            assert [(d.hop_limit, d.traffic_class) for d in datagrams] == [
-                (1, 0),
-                (7, 0xB8),
-                (64, 0x20),
-                (255, 0xFC),
-            ]
-            for datagram in datagrams:
-                assert type(datagram.timestamp) is int
-                # The two clocks may be read on different processors: a millisecond is forgiven.
-                # They need not ascend: Linux begins to stamp what arrives a moment after it was
-                # asked to (net_enable_timestamp); what came before that gets the time of reading.
-                assert begin - 1_000_000 <= datagram.timestamp <= end + 1_000_000
+    async def main(receiver: MulticastReceiver) -> None:
+        begin = time.time_ns()
+        for talker in talkers:
+            talker.send(b"x")
+        datagrams = await collect(receiver, 4)
+        end = time.time_ns()
+        assert [(d.hop_limit, d.traffic_class) for d in datagrams] == [
+            (1, 0),
+            (7, 0xB8),
+            (64, 0x20),
+            (255, 0xFC),
+        ]
+        for datagram in datagrams:
+            assert type(datagram.timestamp) is int
+            # The two clocks may be read on different processors: a millisecond is forgiven.
+            # They need not ascend: Linux begins to stamp what arrives a moment after it was
+            # asked to (net_enable_timestamp); what came before that gets the time of reading.
+            assert begin - 1_000_000 <= datagram.timestamp <= end + 1_000_000
 
-    here.host.run(main)
+    hear(main, group, packet_info=("hop_limit", "timestamp", "traffic_class"))
 
 
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("asked", ["hop_limit", "timestamp", "traffic_class"])
 def test_packet_info_tells_only_what_was_asked(
-    network: Network, udp_port: int, group: str, asked: str
+    there: Card, hear: Hear, udp_port: int, group: str, asked: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port, hop_limit=9, traffic_class=0x88)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, packet_info=[asked]) as receiver:
-            talker.send(b"x")
-            datagram = await receiver.receive()
-            told = {
-                name
-                for name in ("hop_limit", "timestamp", "traffic_class")
-                if getattr(datagram, name) is not None
-            }
-            assert told == {asked}
-            if asked == "hop_limit":
-                assert datagram.hop_limit == 9
-            if asked == "traffic_class":
-                assert datagram.traffic_class == 0x88
+    async def main(receiver: MulticastReceiver) -> None:
+        talker.send(b"x")
+        datagram = await receiver.receive()
+        told = {
+            name
+            for name in ("hop_limit", "timestamp", "traffic_class")
+            if getattr(datagram, name) is not None
+        }
+        assert told == {asked}
+        if asked == "hop_limit":
+            assert datagram.hop_limit == 9
+        if asked == "traffic_class":
+            assert datagram.traffic_class == 0x88
 
-    here.host.run(main)
+    hear(main, group, packet_info=[asked])
 
 
 def test_packet_info_of_a_burst_belongs_to_the_right_datagrams(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talkers = {hops: there.talker(GROUP4, udp_port, hop_limit=hops) for hops in range(1, 41)}
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            GROUP4, port=udp_port, packet_info=["hop_limit"]
-        ) as receiver:
-            for _ in range(3):
-                for hops, talker in talkers.items():
-                    talker.send(b"%d" % hops)
-            for datagram in await collect(receiver, 120):
-                assert datagram.hop_limit == int(datagram.data)
+    async def main(receiver: MulticastReceiver) -> None:
+        for _ in range(3):
+            for hops, talker in talkers.items():
+                talker.send(b"%d" % hops)
+        for datagram in await collect(receiver, 120):
+            assert datagram.hop_limit == int(datagram.data)
 
-    here.host.run(main)
+    hear(main, GROUP4, packet_info=["hop_limit"])
 
 
 def test_packet_info_keeps_coming_after_the_kernel_has_dropped(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port, hop_limit=5)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            GROUP4,
-            port=udp_port,
-            packet_info=["hop_limit", "timestamp", "traffic_class"],
-            receive_buffer=4096,
-        ) as receiver:
-            for _ in range(3):
-                talker.send(*[b"x" * 200] * 200)
-                for datagram in await everything(receiver):
-                    assert (datagram.hop_limit, datagram.traffic_class) == (5, 0)
-                    assert datagram.timestamp
-            assert receiver.statistics().dropped_by_kernel
+    async def main(receiver: MulticastReceiver) -> None:
+        for _ in range(3):
+            talker.send(*[b"x" * 200] * 200)
+            for datagram in await everything(receiver):
+                assert (datagram.hop_limit, datagram.traffic_class) == (5, 0)
+                assert datagram.timestamp
+        assert receiver.statistics().dropped_by_kernel
 
-    here.host.run(main)
+    hear(main, GROUP4, packet_info=["hop_limit", "timestamp", "traffic_class"], receive_buffer=4096)
 
 
 # --- Loopback of own datagrams --------------------------------------------------------------------
@@ -656,9 +601,8 @@ def test_packet_info_keeps_coming_after_the_kernel_has_dropped(
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_datagrams_of_this_host_arrive_unless_unwanted(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     own, other = here.talker(group, udp_port), there.talker(group, udp_port)
 
     async def main() -> None:
@@ -676,8 +620,9 @@ def test_datagrams_of_this_host_arrive_unless_unwanted(
     here.host.run(main)
 
 
-def test_loopback_off_knows_every_address_of_this_host(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_loopback_off_knows_every_address_of_this_host(
+    network: Network, here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
     network.link(here.host, "eth1", network.host("c"), "eth0")
     here.add_address("10.77.1.77/24")
     own = [
@@ -686,37 +631,32 @@ def test_loopback_off_knows_every_address_of_this_host(network: Network, udp_por
     ]
     other = there.talker(GROUP4, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            GROUP4, port=udp_port, interfaces="eth0", loopback=False
-        ) as receiver:
-            for talker in own:
-                talker.send(b"own")
-            other.send(b"other's")
-            assert [d.data for d in await collect(receiver, 1)] == [b"other's"]
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        for talker in own:
+            talker.send(b"own")
+        other.send(b"other's")
+        assert [d.data for d in await collect(receiver, 1)] == [b"other's"]
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, GROUP4, interfaces="eth0", loopback=False)
 
 
 @pytest.mark.parametrize("group", BOTH)
 def test_loopback_off_learns_addresses_that_this_host_gets_later(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     other = there.talker(group, udp_port)
     address = "fd77:0:0:1::77" if ":" in group else "10.77.1.77"
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, loopback=False) as receiver:
-            here.add_address(address + ("/64" if ":" in group else "/24"))
-            await trio.testing.wait_all_tasks_blocked(0.005)  # the kernel has announced it before
-            here.talker(group, udp_port, source=address).send(b"own")
-            other.send(b"other's")
-            assert [d.data for d in await collect(receiver, 1)] == [b"other's"]
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        here.add_address(address + ("/64" if ":" in group else "/24"))
+        await trio.testing.wait_all_tasks_blocked(0.005)  # the kernel has announced it before
+        here.talker(group, udp_port, source=address).send(b"own")
+        other.send(b"other's")
+        assert [d.data for d in await collect(receiver, 1)] == [b"other's"]
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, group, loopback=False)
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
@@ -740,8 +680,7 @@ def test_the_loopback_interface_is_used_when_named(
 # --- The objects ----------------------------------------------------------------------------------
 
 
-def test_datagrams_are_equal_by_value(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_datagrams_are_equal_by_value(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(GROUP6, udp_port)
 
     async def main() -> None:
@@ -777,8 +716,7 @@ def test_a_receiver_is_a_receive_channel_that_only_the_library_makes(
         type("Mine", (trio_mcast.MulticastReceiver,), {})
 
 
-def test_a_receiver_without_groups_waits_for_a_join(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_receiver_without_groups_waits_for_a_join(here: Card, there: Card, udp_port: int) -> None:
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:
@@ -803,22 +741,20 @@ def test_a_receiver_without_groups_waits_for_a_join(network: Network, udp_port: 
 
 @pytest.mark.parametrize("group", BOTH)
 def test_a_group_that_is_left_and_joined_again_arrives_in_order(
-    network: Network, udp_port: int, group: str
+    there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
     sent = [b"%d" % number for number in range(600)]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, max_buffered=1) as receiver:
-            for begin in range(0, 600, 200):
-                talker.send(*sent[begin : begin + 200])
-                await receiver.leave(group)
-                await receiver.join(group)
-            got = [(await receiver.receive()).data for _ in range(600)]
-            assert got == sent
+    async def main(receiver: MulticastReceiver) -> None:
+        for begin in range(0, 600, 200):
+            talker.send(*sent[begin : begin + 200])
+            await receiver.leave(group)
+            await receiver.join(group)
+        got = [(await receiver.receive()).data for _ in range(600)]
+        assert got == sent
 
-    here.host.run(main)
+    hear(main, group, max_buffered=1)
 
 
 # --- run_receiver ---------------------------------------------------------------------------------
@@ -827,9 +763,8 @@ def test_a_group_that_is_left_and_joined_again_arrives_in_order(
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("overflow", ["wait", "drop-oldest"])
 def test_run_receiver_feeds_a_memory_channel_with_lists(
-    network: Network, udp_port: int, group: str, overflow: Any
+    here: Card, there: Card, udp_port: int, group: str, overflow: Any
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
     sent = [b"%d" % number for number in range(100)]
 
@@ -861,9 +796,8 @@ def test_run_receiver_feeds_a_memory_channel_with_lists(
 
 
 def test_run_receiver_loses_nothing_to_a_channel_without_buffer(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
     sent = [b"%d" % number for number in range(200)]
 
@@ -892,9 +826,8 @@ def test_run_receiver_loses_nothing_to_a_channel_without_buffer(
 @pytest.mark.parametrize("overflow", ["wait", "drop-oldest"])
 @pytest.mark.parametrize("is_quiet", [True, False])
 def test_run_receiver_ends_soon_after_the_other_end_of_its_channel_is_closed(
-    network: Network, udp_port: int, overflow: Any, is_quiet: bool
+    here: Card, there: Card, udp_port: int, overflow: Any, is_quiet: bool
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(GROUP4, udp_port)
 
     async def main() -> None:

@@ -5,9 +5,11 @@ from ipaddress import ip_address, ip_interface
 import pytest
 import trio
 from namespaces.network import Card, Network, wait_until_async
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, everything
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 def three_interfaces(network: Network) -> dict[str, Card]:
@@ -83,16 +85,16 @@ def test_no_choice_means_every_interface_that_can(
     host.run(main)
 
 
-def test_ipv6_needs_no_address_but_the_link_local_one(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_ipv6_needs_no_address_but_the_link_local_one(
+    here: Card, there: Card, hear: Hear, udp_port: int
+) -> None:
     here.host.ip(f"addr del {here.ipv6}/64 dev eth0")
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP6, port=udp_port) as receiver:
-            there.talker(GROUP6, udp_port).send(b"hello")
-            assert (await receiver.receive()).data == b"hello"
+    async def main(receiver: MulticastReceiver) -> None:
+        there.talker(GROUP6, udp_port).send(b"hello")
+        assert (await receiver.receive()).data == b"hello"
 
-    here.host.run(main)
+    hear(main, GROUP6)
 
 
 @pytest.mark.parametrize("group", BOTH)
@@ -259,26 +261,24 @@ def test_when_all_interfaces_refuse_the_first_error_is_raised(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_a_named_interface_that_is_down_is_heard_once_it_is_up(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     here.down()
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, interfaces="eth0") as receiver:
-            assert [m.interface.name for m in receiver.memberships()] == ["eth0"]
-            here.up()
-            await wait_until_async(
-                lambda: (
-                    here.host.has_joined(group)
-                    and [m.state for m in receiver.memberships()] == ["joined"]
-                ),
-                "the membership stands",
-            )
-            there.talker(group, udp_port).send(b"hello")
-            assert (await receiver.receive()).data == b"hello"
+    async def main(receiver: MulticastReceiver) -> None:
+        assert [m.interface.name for m in receiver.memberships()] == ["eth0"]
+        here.up()
+        await wait_until_async(
+            lambda: (
+                here.host.has_joined(group)
+                and [m.state for m in receiver.memberships()] == ["joined"]
+            ),
+            "the membership stands",
+        )
+        there.talker(group, udp_port).send(b"hello")
+        assert (await receiver.receive()).data == b"hello"
 
-    here.host.run(main)
+    hear(main, group, interfaces="eth0")
 
 
 def test_a_named_interface_without_an_ipv4_address_is_heard_all_the_same(

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 import trio
 from namespaces.network import Card, Network, Talker
+from namespaces.opening import Hear
 from namespaces.receiving import (
     EVERY_SCOPE,
     GROUP4,
@@ -17,6 +18,7 @@ from namespaces.receiving import (
 )
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 class Senders:
@@ -99,26 +101,22 @@ def test_a_source_named_twice_counts_once(network: Network, udp_port: int, group
 
 
 def test_sources_of_both_families_apply_to_the_groups_of_their_own(
-    network: Network, udp_port: int
+    there: Card, hear: Hear, udp_port: int
 ) -> None:
-    here, there = network.pair()
     wanted = {group: address_on(there, group, 1) for group in SOURCE_SPECIFIC}
     unwanted = {group: address_on(there, group, 2) for group in SOURCE_SPECIFIC}
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(
-            *SOURCE_SPECIFIC, port=udp_port, sources=list(wanted.values())
-        ) as receiver:
-            for addresses in (unwanted, wanted):
-                for group, address in addresses.items():
-                    there.talker(group, udp_port, source=address).send(address.encode())
-            datagrams = await collect(receiver, 2) + await everything(receiver)
-            assert sorted(d.data.decode() for d in datagrams) == sorted(wanted.values())
-            assert {m.group: m.sources for m in receiver.memberships()} == {
-                ip_address(group): (ip_address(address),) for group, address in wanted.items()
-            }
+    async def main(receiver: MulticastReceiver) -> None:
+        for addresses in (unwanted, wanted):
+            for group, address in addresses.items():
+                there.talker(group, udp_port, source=address).send(address.encode())
+        datagrams = await collect(receiver, 2) + await everything(receiver)
+        assert sorted(d.data.decode() for d in datagrams) == sorted(wanted.values())
+        assert {m.group: m.sources for m in receiver.memberships()} == {
+            ip_address(group): (ip_address(address),) for group, address in wanted.items()
+        }
 
-    here.host.run(main)
+    hear(main, *SOURCE_SPECIFIC, sources=list(wanted.values()))
 
 
 @pytest.mark.parametrize("group", ["232.0.0.1", "232.255.255.255", "ff3e::1", "ff32::8000:1"])
@@ -369,91 +367,85 @@ def test_a_filter_change_holds_on_every_interface_of_the_group(
 
 @pytest.mark.parametrize(("group", "count"), [(GROUP4, 25), (GROUP6, 140), ("232.1.2.3", 25)])
 def test_a_filter_may_be_longer_than_the_kernel_takes_for_one_socket(
-    network: Network, udp_port: int, group: str, count: int
+    there: Card, hear: Hear, udp_port: int, group: str, count: int
 ) -> None:
     """Linux takes 10 sources for IPv4 (igmp_max_msf) and 64 for IPv6 (mld_max_msf) by default."""
-    here, there = network.pair()
     sources, stranger = many_sources(there, group, count)
     talkers = [there.talker(group, udp_port, source=source) for source in [*sources, stranger]]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port, sources=sources) as receiver:
-            assert len(receiver.memberships()) == 1
-            assert len(receiver.memberships()[0].sources) == count
-            for talker in talkers:
-                talker.send(b"x", b"y")
-            heard = [(d.source[0], d.data) for d in await everything(receiver)]
-            assert sorted(heard) == sorted((s, data) for s in sources for data in (b"x", b"y"))
-            statistics = receiver.statistics()
-            assert statistics.datagrams_received == 2 * count
-            assert len(statistics.memberships) == 1
+    async def main(receiver: MulticastReceiver) -> None:
+        assert len(receiver.memberships()) == 1
+        assert len(receiver.memberships()[0].sources) == count
+        for talker in talkers:
+            talker.send(b"x", b"y")
+        heard = [(d.source[0], d.data) for d in await everything(receiver)]
+        assert sorted(heard) == sorted((s, data) for s in sources for data in (b"x", b"y"))
+        statistics = receiver.statistics()
+        assert statistics.datagrams_received == 2 * count
+        assert len(statistics.memberships) == 1
 
-    here.host.run(main)
+    hear(main, group, sources=sources)
 
 
 @pytest.mark.parametrize(("group", "count"), [(GROUP4, 25), (GROUP6, 140)])
 def test_more_senders_may_be_blocked_than_the_kernel_takes_for_one_socket(
-    network: Network, udp_port: int, group: str, count: int
+    there: Card, hear: Hear, udp_port: int, group: str, count: int
 ) -> None:
-    here, there = network.pair()
     sources, stranger = many_sources(there, group, count)
     talkers = [there.talker(group, udp_port, source=source) for source in [*sources, stranger]]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            receiver.set_sources(group, sources, mode="exclude")
-            for talker in talkers:
-                talker.send(b"x")
-            assert [d.source[0] for d in await everything(receiver)] == [stranger]
-            assert len(receiver.memberships()[0].sources) == count
-            receiver.unblock_source(group, sources[-1])
-            for talker in talkers:
-                talker.send(b"x")
-            heard = {d.source[0] for d in await everything(receiver)}
-            assert heard == {stranger, sources[-1]}
+    async def main(receiver: MulticastReceiver) -> None:
+        receiver.set_sources(group, sources, mode="exclude")
+        for talker in talkers:
+            talker.send(b"x")
+        assert [d.source[0] for d in await everything(receiver)] == [stranger]
+        assert len(receiver.memberships()[0].sources) == count
+        receiver.unblock_source(group, sources[-1])
+        for talker in talkers:
+            talker.send(b"x")
+        heard = {d.source[0] for d in await everything(receiver)}
+        assert heard == {stranger, sources[-1]}
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("mode", ["include", "exclude"])
 def test_a_filter_grows_and_shrinks_past_the_kernels_limit(
-    network: Network, udp_port: int, mode: str
+    there: Card, hear: Hear, udp_port: int, mode: str
 ) -> None:
-    here, there = network.pair()
     sources, _stranger = many_sources(there, GROUP4, 24)
     talkers = [there.talker(GROUP4, udp_port, source=source) for source in sources]
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
-            named = set(sources[:6])
-            receiver.set_sources(GROUP4, list(named), mode=mode)
+    async def main(receiver: MulticastReceiver) -> None:
+        named = set(sources[:6])
+        receiver.set_sources(GROUP4, list(named), mode=mode)
 
-            async def check() -> None:
-                for talker in talkers:
-                    talker.send(b"x")
-                heard = sorted(d.source[0] for d in await everything(receiver))
-                assert heard == sorted(named if mode == "include" else set(sources) - named)
-                (membership,) = receiver.memberships()
-                assert {str(s) for s in membership.sources} == named
-                assert (membership.mode, membership.state) == (mode, "joined")
+        async def check() -> None:
+            for talker in talkers:
+                talker.send(b"x")
+            heard = sorted(d.source[0] for d in await everything(receiver))
+            assert heard == sorted(named if mode == "include" else set(sources) - named)
+            (membership,) = receiver.memberships()
+            assert {str(s) for s in membership.sources} == named
+            assert (membership.mode, membership.state) == (mode, "joined")
 
+        await check()
+        for source in sources[6:]:
+            if mode == "include":
+                receiver.add_source(GROUP4, source)
+            else:
+                receiver.block_source(GROUP4, source)
+            named.add(source)
             await check()
-            for source in sources[6:]:
-                if mode == "include":
-                    receiver.add_source(GROUP4, source)
-                else:
-                    receiver.block_source(GROUP4, source)
-                named.add(source)
-                await check()
-            for source in sources[1:]:
-                if mode == "include":
-                    receiver.remove_source(GROUP4, source)
-                else:
-                    receiver.unblock_source(GROUP4, source)
-                named.remove(source)
-                await check()
+        for source in sources[1:]:
+            if mode == "include":
+                receiver.remove_source(GROUP4, source)
+            else:
+                receiver.unblock_source(GROUP4, source)
+            named.remove(source)
+            await check()
 
-    here.host.run(main)
+    hear(main, GROUP4)
 
 
 def test_more_sources_than_the_kernel_takes_is_an_error_that_leaves_the_filter_as_it_was(

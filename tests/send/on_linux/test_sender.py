@@ -8,14 +8,17 @@ import pytest
 import trio
 import trio.testing
 from namespaces.network import Card, Host, Network
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
 
 import trio_mcast
+from trio_mcast import MulticastReceiver
 
 
 @pytest.mark.parametrize("group", [*EVERY_SCOPE, "232.1.2.3", "ff3e::4d43:1"])
-def test_a_datagram_is_sent_to_the_group(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_a_datagram_is_sent_to_the_group(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -34,8 +37,9 @@ def test_a_datagram_is_sent_to_the_group(network: Network, udp_port: int, group:
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_the_group_may_be_an_address_object(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_the_group_may_be_an_address_object(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -48,8 +52,9 @@ def test_the_group_may_be_an_address_object(network: Network, udp_port: int, gro
     here.host.run(main)
 
 
-def test_a_zone_in_the_group_chooses_the_interface(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_a_zone_in_the_group_chooses_the_interface(
+    network: Network, here: Card, there: Card, udp_port: int
+) -> None:
     _, there = network.link(here.host, "eth1", network.host("c"), "eth0")
     listener = there.listener("ff12::4d43:1", udp_port)
 
@@ -62,8 +67,7 @@ def test_a_zone_in_the_group_chooses_the_interface(network: Network, udp_port: i
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_a_batch_is_sent_in_order(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_a_batch_is_sent_in_order(here: Card, there: Card, udp_port: int, group: str) -> None:
     listener = there.listener(group, udp_port)
     sent = [b"%d" % number for number in range(100)]
 
@@ -80,9 +84,8 @@ def test_a_batch_is_sent_in_order(network: Network, udp_port: int, group: str) -
 
 @pytest.mark.parametrize("group", BOTH)
 def test_a_batch_of_mixed_sizes_arrives_datagram_by_datagram(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
     sizes = [100] * 70 + [50, 100, 100, 0, 1400, 1400, 1400, 20, 3000, 0, 0, 1]
     sent = [bytes([number]) * size for number, size in enumerate(sizes)]
@@ -103,9 +106,8 @@ def test_a_batch_of_mixed_sizes_arrives_datagram_by_datagram(
     + [(GROUP6, size) for size in (0, 1, 1452, 9000, 65527)],
 )
 def test_a_datagram_of_any_size_leaves_whole(
-    network: Network, udp_port: int, group: str, size: int
+    here: Card, there: Card, udp_port: int, group: str, size: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
     data = (bytes(range(251)) * 262)[:size]
 
@@ -120,8 +122,9 @@ def test_a_datagram_of_any_size_leaves_whole(
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
-def test_anything_with_bytes_in_it_can_be_sent(network: Network, udp_port: int, wrap: type) -> None:
-    here, there = network.pair()
+def test_anything_with_bytes_in_it_can_be_sent(
+    here: Card, there: Card, udp_port: int, wrap: type
+) -> None:
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -132,8 +135,7 @@ def test_anything_with_bytes_in_it_can_be_sent(network: Network, udp_port: int, 
     here.host.run(main)
 
 
-def test_text_cannot_be_sent(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_text_cannot_be_sent(here: Card, there: Card, udp_port: int) -> None:
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -155,9 +157,8 @@ def test_text_cannot_be_sent(network: Network, udp_port: int) -> None:
     ("group", "other"), [(GROUP4, "233.252.0.2"), (GROUP6, "ff15::2"), (GROUP6, "ff12::2")]
 )
 def test_send_to_reaches_another_group_and_port(
-    network: Network, udp_port: int, group: str, other: str
+    here: Card, there: Card, udp_port: int, group: str, other: str
 ) -> None:
-    here, there = network.pair()
     other_port = udp_port - 1
     listener, other_listener = there.listener(group, udp_port), there.listener(other, other_port)
 
@@ -174,16 +175,12 @@ def test_send_to_reaches_another_group_and_port(
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_send_to_answers_the_source_of_a_datagram(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     talker = there.talker(group, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(group, port=udp_port) as receiver,
-            trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
             talker.send(b"question")
             datagram = await receiver.receive()
             await sender.send_to(b"answer", datagram.source)
@@ -191,7 +188,7 @@ def test_send_to_answers_the_source_of_a_datagram(
             assert data == b"answer"
             assert address.partition("%")[0] in (here.ipv4, here.ipv6, here.link_local)
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", BOTH)
@@ -207,9 +204,8 @@ def test_send_to_answers_the_source_of_a_datagram(
     ],
 )
 def test_send_to_refuses_what_is_no_address(
-    network: Network, udp_port: int, group: str, wrong: object
+    here: Card, there: Card, udp_port: int, group: str, wrong: object
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -265,9 +261,8 @@ def test_the_chosen_interface_is_used_without_any_route(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_every_kind_of_selector_chooses_the_interface(
-    network: Network, udp_port: int, group: str
+    network: Network, here: Card, udp_port: int, group: str
 ) -> None:
-    here, _ = network.pair()
     here1, there1 = network.link(here.host, "eth1", network.host("c"), "eth0")
     listener = there1.listener(group, udp_port)
 
@@ -322,8 +317,7 @@ def test_a_copy_leaves_by_each_of_several_interfaces(
     host.run(main)
 
 
-def test_a_default_route_chooses_the_interface(network: Network, udp_port: int) -> None:
-    here, _ = network.pair()
+def test_a_default_route_chooses_the_interface(network: Network, here: Card, udp_port: int) -> None:
     _, there1 = network.link(here.host, "eth1", network.host("c"), "eth0")
     here.host.ip(f"route add default via {there1.ipv4}")
     here.host.ip(f"-6 route add default via {there1.ipv6}")
@@ -387,71 +381,64 @@ def test_all_interfaces_are_those_that_can_send_to_the_group(
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("hop_limit", [1, 2, 64, 255])
 def test_the_hop_limit_is_the_receivers_to_see(
-    network: Network, udp_port: int, group: str, hop_limit: int
+    there: Card, hear: Hear, udp_port: int, group: str, hop_limit: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(group, port=udp_port, packet_info=["hop_limit"]) as receiver,
-            trio_mcast.open_sender(
-                group, port=udp_port, interface="eth0", hop_limit=hop_limit
-            ) as sender,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio_mcast.open_sender(
+            group, port=udp_port, interface="eth0", hop_limit=hop_limit
+        ) as sender:
             await sender.send(b"x")
             assert listener.receive().hop_limit == hop_limit
             assert (await receiver.receive()).hop_limit == hop_limit
 
-    here.host.run(main)
+    hear(main, group, packet_info=["hop_limit"])
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_hop_limit_0_stays_on_this_host(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_hop_limit_0_stays_on_this_host(
+    here: Card, there: Card, hear: Hear, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
     marker = here.talker(group, udp_port)
 
-    async def main() -> None:
-        async with (
-            trio_mcast.open_receiver(group, port=udp_port) as receiver,
-            trio_mcast.open_sender(group, port=udp_port, interface="eth0", hop_limit=0) as sender,
-        ):
+    async def main(receiver: MulticastReceiver) -> None:
+        async with trio_mcast.open_sender(
+            group, port=udp_port, interface="eth0", hop_limit=0
+        ) as sender:
             await sender.send(b"not abroad")
             assert (await receiver.receive()).data == b"not abroad"
             marker.send(b"abroad")
             assert listener.receive_data() == b"abroad"
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_loopback_decides_whether_this_host_hears_it(
-    network: Network, udp_port: int, group: str
+    there: Card, hear: Hear, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
-    async def main() -> None:
-        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
-            for loopback in (False, True):
-                async with trio_mcast.open_sender(
-                    group, port=udp_port, interface="eth0", loopback=loopback
-                ) as sender:
-                    await sender.send(b"loopback %d" % loopback)
-                    assert listener.receive_data() == b"loopback %d" % loopback
-            assert [d.data for d in await collect(receiver, 1)] == [b"loopback 1"]
-            assert await everything(receiver) == []
+    async def main(receiver: MulticastReceiver) -> None:
+        for loopback in (False, True):
+            async with trio_mcast.open_sender(
+                group, port=udp_port, interface="eth0", loopback=loopback
+            ) as sender:
+                await sender.send(b"loopback %d" % loopback)
+                assert listener.receive_data() == b"loopback %d" % loopback
+        assert [d.data for d in await collect(receiver, 1)] == [b"loopback 1"]
+        assert await everything(receiver) == []
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("traffic_class", [0, 0x20, 0xB8, 0xFC])
 def test_the_traffic_class_is_the_receivers_to_see(
-    network: Network, udp_port: int, group: str, traffic_class: int
+    here: Card, there: Card, udp_port: int, group: str, traffic_class: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -468,9 +455,8 @@ def test_the_traffic_class_is_the_receivers_to_see(
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_the_source_address_and_port_can_be_chosen(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     source = "fd77:0:0:1::77" if ":" in group else "10.77.1.77"
     here.add_address(source + ("/64" if ":" in group else "/24"))
     listener = there.listener(group, udp_port)
@@ -490,9 +476,8 @@ def test_the_source_address_and_port_can_be_chosen(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_the_source_may_be_an_address_object_without_a_port(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     source = ip_address("fd77:0:0:1::77" if ":" in group else "10.77.1.77")
     here.add_address(f"{source}/{64 if source.version == 6 else 24}")
     listener = there.listener(group, udp_port)
@@ -510,8 +495,9 @@ def test_the_source_may_be_an_address_object_without_a_port(
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_a_source_that_is_not_here_is_refused(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_a_source_that_is_not_here_is_refused(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     source = there.ipv6 if ":" in group else there.ipv4
 
     async def main() -> None:
@@ -526,15 +512,15 @@ def test_a_source_that_is_not_here_is_refused(network: Network, udp_port: int, g
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_two_senders_share_a_source_port(network: Network, udp_port: int, group: str) -> None:
+def test_two_senders_share_a_source_port(
+    there: Card, hear: Hear, udp_port: int, group: str
+) -> None:
     """Also with a receiver on that very port, as protocols like mDNS want it."""
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
     options = {"port": udp_port, "interface": "eth0", "source_port": udp_port}
 
-    async def main() -> None:
+    async def main(receiver: MulticastReceiver) -> None:
         async with (
-            trio_mcast.open_receiver(group, port=udp_port) as receiver,
             trio_mcast.open_sender(group, **options) as one,
             trio_mcast.open_sender(group, **options) as two,
         ):
@@ -543,12 +529,13 @@ def test_two_senders_share_a_source_port(network: Network, udp_port: int, group:
                 assert listener.receive().source_port == udp_port
             assert len(await collect(receiver, 2)) == 2
 
-    here.host.run(main)
+    hear(main, group)
 
 
 @pytest.mark.parametrize("group", BOTH)
-def test_the_local_address_is_where_answers_go(network: Network, udp_port: int, group: str) -> None:
-    here, there = network.pair()
+def test_the_local_address_is_where_answers_go(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -576,8 +563,7 @@ def test_a_sender_is_a_send_channel_that_only_the_library_makes(
         type("Mine", (trio_mcast.MulticastSender,), {})
 
 
-def test_several_tasks_may_send_at_once(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_several_tasks_may_send_at_once(here: Card, there: Card, udp_port: int) -> None:
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -640,9 +626,8 @@ def test_statistics_count_what_was_sent(network: Network, udp_port: int) -> None
 
 @pytest.mark.parametrize(("group", "largest"), [(GROUP4, 65507), (GROUP6, 65527)])
 def test_a_datagram_that_is_too_large_is_a_send_error(
-    network: Network, udp_port: int, group: str, largest: int
+    here: Card, there: Card, udp_port: int, group: str, largest: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -663,8 +648,9 @@ def test_a_datagram_that_is_too_large_is_a_send_error(
     here.host.run(main)
 
 
-def test_a_batch_stops_at_the_datagram_that_is_refused(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_a_batch_stops_at_the_datagram_that_is_refused(
+    here: Card, there: Card, udp_port: int
+) -> None:
     listener = there.listener(GROUP4, udp_port)
 
     async def main() -> None:
@@ -686,9 +672,9 @@ def test_a_batch_stops_at_the_datagram_that_is_refused(network: Network, udp_por
     here.host.run(main)
 
 
-def test_a_send_error_names_the_group_that_was_sent_to(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
-
+def test_a_send_error_names_the_group_that_was_sent_to(
+    here: Card, there: Card, udp_port: int
+) -> None:
     async def main() -> None:
         async with trio_mcast.open_sender(GROUP4, port=udp_port, interface="eth0") as sender:
             for address, group in (("233.252.0.2", "233.252.0.2"), (there.ipv4, None)):
@@ -790,9 +776,8 @@ def drop_large(card: Card, size: int) -> None:
 
 @pytest.mark.parametrize("group", BOTH)
 def test_an_interface_that_is_switched_off_is_a_send_error(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
 
     async def main() -> None:
@@ -830,10 +815,9 @@ def test_a_firewall_that_rejects_is_a_send_error(network: Network, udp_port: int
 
 
 def test_an_icmp_error_about_an_answer_does_not_hit_the_next_datagram(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
     """Nobody listens where the answer goes; the kernel would tell it to whatever is sent next."""
-    here, there = network.pair()
     for group, address in ((GROUP4, there.ipv4), (GROUP6, there.ipv6)):
         listener = there.listener(group, udp_port)
         closed_port = udp_port - 1
@@ -865,9 +849,8 @@ def slow_down(card: Card, rate: str, limit: int) -> None:
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("way", ["send", "send_batch"])
 def test_a_full_send_buffer_makes_the_sender_wait_while_others_run(
-    network: Network, udp_port: int, group: str, way: str
+    here: Card, there: Card, udp_port: int, group: str, way: str
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
     slow_down(here, "2mbit", 1_000_000)
     sent = [b"%04d" % number * 250 for number in range(30)]
@@ -901,8 +884,9 @@ def test_a_full_send_buffer_makes_the_sender_wait_while_others_run(
     assert [listener.receive_data() for _ in sent] == sent
 
 
-def test_several_tasks_may_wait_for_a_full_send_buffer(network: Network, udp_port: int) -> None:
-    here, there = network.pair()
+def test_several_tasks_may_wait_for_a_full_send_buffer(
+    here: Card, there: Card, udp_port: int
+) -> None:
     listener = there.listener(GROUP4, udp_port)
     slow_down(here, "2mbit", 1_000_000)
     sent = [b"%04d" % number * 250 for number in range(20)]
@@ -921,9 +905,8 @@ def test_several_tasks_may_wait_for_a_full_send_buffer(network: Network, udp_por
 
 
 def test_a_send_that_is_cancelled_while_it_waits_has_not_happened(
-    network: Network, udp_port: int
+    here: Card, there: Card, udp_port: int
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(GROUP4, udp_port)
     slow_down(here, "8kbit", 1_000_000)
 
@@ -948,9 +931,8 @@ def test_a_send_that_is_cancelled_while_it_waits_has_not_happened(
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("way", ["send", "send_batch"])
 def test_a_full_queue_of_the_interface_is_an_error_not_a_silent_loss(
-    network: Network, udp_port: int, group: str, way: str
+    here: Card, there: Card, udp_port: int, group: str, way: str
 ) -> None:
-    here, there = network.pair()
     listener = there.listener(group, udp_port)
     slow_down(here, "8kbit", 5000)
 
@@ -997,10 +979,8 @@ def test_the_loopback_interface_carries_a_sender_when_named(
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_sender_and_receiver_meet_across_a_cable(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
-
     async def listen(*, task_status: trio.TaskStatus[None]) -> list[trio_mcast.Datagram]:
         async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
             task_status.started()
@@ -1044,9 +1024,8 @@ def test_a_sender_does_not_disturb_the_sockets_module(network: Network, udp_port
     ],
 )
 def test_hop_limit_0_stays_on_this_host_as_far_as_the_kernel_keeps_it_there(
-    network: Network, udp_port: int, group: str, is_joined_here: bool, leaves: bool
+    here: Card, there: Card, udp_port: int, group: str, is_joined_here: bool, leaves: bool
 ) -> None:
-    here, there = network.pair()
     beyond = there.listener(group, udp_port)
     if is_joined_here:
         here.listener(group, udp_port)

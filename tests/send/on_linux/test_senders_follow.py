@@ -97,14 +97,13 @@ FAULTS: dict[str, Callable[[Card], None]] = {
 @pytest.mark.parametrize("group", BOTH)
 @every_choice
 def test_a_sender_sends_again_after_its_interface_was(
-    network: Network,
+    here: Card,
+    there: Card,
     udp_port: int,
     fault: Callable[[Card], None],
     group: str,
     choice: dict[str, object],
 ) -> None:
-    here, there = network.pair()
-
     async def main() -> None:
         async with trio_mcast.open_sender(group, port=udp_port, **choice) as sender:
             fault(here)
@@ -128,10 +127,9 @@ def test_a_sender_sends_again_after_its_interface_was(
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("form", [int, str, "zone"])
 def test_a_sender_that_was_given_an_index_sends_again_under_that_index(
-    network: Network, udp_port: int, group: str, form: Any
+    here: Card, there: Card, udp_port: int, group: str, form: Any
 ) -> None:
     """However it is written: as a number, as text, as a zone."""
-    here, there = network.pair()
     index = here.index
     choice = {} if form == "zone" else {"interface": form(index)}
     target = f"{group}%{index}" if form == "zone" else group
@@ -201,10 +199,8 @@ def test_an_interface_that_goes_just_while_something_is_sent_is_a_send_error(
 @every_choice
 @every_pace
 def test_while_the_interface_is_down_sending_says_so(
-    network: Network, udp_port: int, group: str, choice: dict[str, object], noticed: bool
+    here: Card, there: Card, udp_port: int, group: str, choice: dict[str, object], noticed: bool
 ) -> None:
-    here, there = network.pair()
-
     async def main() -> None:
         async with trio_mcast.open_sender(group, port=udp_port, **choice) as sender:
             here.down()
@@ -224,10 +220,9 @@ def test_while_the_interface_is_down_sending_says_so(
 
 @every_choice
 def test_without_an_ipv4_address_nothing_counts_as_sent(
-    network: Network, udp_port: int, choice: dict[str, object]
+    network: Network, here: Card, there: Card, udp_port: int, choice: dict[str, object]
 ) -> None:
     """Linux would send from another interface's address, or from none, which receivers drop."""
-    here, there = network.pair()
     network.link(here.host, "eth1", network.host("c"), "eth0")
     has_another = choice == {"interfaces": "all"}
 
@@ -314,9 +309,8 @@ def test_one_interface_in_trouble_is_counted_but_not_raised(
 @pytest.mark.parametrize("group", BOTH)
 @every_pace
 def test_another_interface_that_gets_the_index_is_not_sent_by(
-    network: Network, udp_port: int, group: str, noticed: bool
+    here: Card, there: Card, udp_port: int, group: str, noticed: bool
 ) -> None:
-    here, there = network.pair()
     index = here.index
 
     async def main() -> None:
@@ -341,10 +335,8 @@ def test_another_interface_that_gets_the_index_is_not_sent_by(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_a_renamed_interface_is_sent_by_all_the_same(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
-
     async def main() -> None:
         async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
             here.down()
@@ -362,10 +354,8 @@ def test_a_renamed_interface_is_sent_by_all_the_same(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_lost_announcements_do_not_stop_a_sender(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
-
     def lost() -> int:
         head, *rows = here.host.read("netlink").splitlines()
         return sum(int(row.split()[head.split().index("Drops")]) for row in rows)
@@ -386,10 +376,8 @@ def test_lost_announcements_do_not_stop_a_sender(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_answers_are_heard_after_the_interface_was_re_created(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
-
     async def main() -> None:
         async with (
             trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender,
@@ -410,10 +398,8 @@ def test_answers_are_heard_after_the_interface_was_re_created(
 
 @pytest.mark.parametrize("group", BOTH)
 def test_the_source_port_stays_when_it_was_chosen(
-    network: Network, udp_port: int, group: str
+    here: Card, there: Card, udp_port: int, group: str
 ) -> None:
-    here, there = network.pair()
-
     async def main() -> None:
         async with trio_mcast.open_sender(
             group, port=udp_port, interface="eth0", source_port=udp_port
