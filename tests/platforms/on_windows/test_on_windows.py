@@ -316,9 +316,10 @@ def test_resets_that_come_all_the_same_are_passed_over(number: int, udp_port: in
 
 
 def test_an_error_of_winsock_is_the_exception_that_sockets_raise(udp_port: int) -> None:
-    with planned_socket(4, udp_port) as (_sock, receiving), pytest.raises(OSError) as caught:
+    with planned_socket(4, udp_port) as (_sock, receiving):
         receiving._buffers._functions[socket.AF_INET] = lambda _handle, _message: (0, 10055)
-        receiving.read([], False)
+        with pytest.raises(OSError) as caught:
+            receiving.read([], False)
     assert caught.value.winerror == 10055
 
 
