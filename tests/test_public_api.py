@@ -122,6 +122,13 @@ def test_the_names_of_the_contract_are_all_there_are() -> None:
         assert {*public(namespace)} <= {*names.split()}
 
 
+def test_the_types_of_every_name_are_tried() -> None:
+    tried = (Path(__file__).parent / "typing" / "api.py").read_text()
+    for namespace, names in NAMESPACES:
+        prefix = namespace.__name__.rpartition(".")[2]
+        assert [name for name in names.split() if f"{prefix}.{name}" not in tried] == []
+
+
 def test_types_that_signatures_name_can_be_used_when_a_program_runs() -> None:
     for name in TYPE_NAMES.split():
         optional = getattr(trio_mcast, name) | None

@@ -19,7 +19,7 @@ from typing import Any, Literal, assert_type
 import trio
 
 import trio_mcast
-from trio_mcast import lowlevel, testing
+from trio_mcast import Finding, lowlevel, testing
 
 State = Literal["joined", "waiting", "failed"]
 Mode = Literal["include", "exclude"]
@@ -212,19 +212,72 @@ def addresses() -> None:
     assert_type(trio_mcast.ethernet_address("239.1.2.3"), str)
     trio_mcast.random_group()
 
+    assert_type(trio_mcast.ethernet_aliases("239.1.2.3"), tuple[IPv4Address, ...])
+    assert_type(trio_mcast.sacn_group(1), IPv4Address)
+    assert_type(trio_mcast.link_scoped_groups("fe80::1"), IPv6Network)
+    assert_type(trio_mcast.ipv4_embedded_group("ff3e::/96", "239.1.2.3"), IPv6Address)
+    assert_type(trio_mcast.solicited_node_group("2001:db8::1"), IPv6Address)
+    assert_type(trio_mcast.scope_relative_group("239.255.0.0/16", 5), IPv4Address)
+    assert_type(classification.describe_use(), str | None)
+    assert_type(classification.describe_reach(), str | None)
+    assert_type(classification.describe_blocks(), tuple[str, ...])
+    assert_type(classification.describe_problems(), tuple[str, ...])
+
+
+def types(
+    group: trio_mcast.GroupLike,
+    source: trio_mcast.SourceLike,
+    selector: trio_mcast.InterfaceSelector,
+    selectors: trio_mcast.InterfacesLike,
+    names: list[trio_mcast.PacketInfoName],
+    overflow: trio_mcast.Overflow,
+) -> None:
+    trio_mcast.open_receiver(
+        group, port=5000, sources=source, interfaces=selectors, packet_info=names, overflow=overflow
+    )
+    trio_mcast.open_sender(group, port=5000, interface=selector, source=source)
+    payload: trio_mcast.Payload = b""
+    address: trio_mcast.SocketAddress = ("192.0.2.1", 5000)
+    mode: trio_mcast.FilterMode = "include"
+    state: trio_mcast.MembershipState = "joined"
+    older: type[trio_mcast.Listener] = trio_mcast.RunningReceiver
+    del payload, address, mode, state, older
+    assert_type(trio_mcast.__version__, str)
+
+
+async def finding_faults() -> None:
+    findings = await trio_mcast.diagnose("239.1.2.3", port=5000, interface="eth0", watch=1.0)
+    assert_type(findings, tuple[trio_mcast.Finding, ...])
+    assert_type(findings[0].severity, Literal["error", "warning", "info"])
+    assert_type(findings[0].evidence, tuple[str, ...])
+    question = lowlevel.parse_question(["239.1.2.3"], port=5000, source="192.0.2.1")
+    assert_type(question, lowlevel.Question)
+    case = await lowlevel.examine(question, 1.0)
+    assert_type(case, lowlevel.Case)
+    assert_type(lowlevel.judge(lowlevel.Case.from_json(case.to_json())), tuple[Finding, ...])
+    assert_type(lowlevel.take_snapshot(), lowlevel.Snapshot)
+    with lowlevel.MembershipWatch() as watch:
+        assert_type(await watch.wait(), list[lowlevel.MembershipChange])
+
 
 def errors(error: trio_mcast.SocketSetupError | trio_mcast.SendError) -> None:
     assert_type(error.step, str)
     assert_type(error.interface, trio_mcast.Interface | None)
     assert_type(error.group, IPv4Address | IPv6Address | None)
     base: trio_mcast.MulticastError = error
+    unsupported: type[trio_mcast.MulticastError] = trio_mcast.NotSupportedError
     of_the_system: OSError = error
     of_a_value: ValueError = trio_mcast.AddressError("text")
     of_a_lookup: LookupError = trio_mcast.InterfaceNotFoundError("text")
-    del base, of_the_system, of_a_value, of_a_lookup
+    del base, unsupported, of_the_system, of_a_value, of_a_lookup
 
 
 def low_level(interface: trio_mcast.Interface) -> None:
+    group = lowlevel.parse_group("239.1.2.3%eth0")
+    assert_type(group, lowlevel.Group)
+    assert_type(group.zone, str | None)
+    assert_type(lowlevel.parse_sources("192.0.2.1"), tuple[IPv4Address | IPv6Address, ...])
+    assert_type(lowlevel.find_interfaces("eth0", version=4), tuple[trio_mcast.Interface, ...])
     for platform in (
         lowlevel.LINUX,
         lowlevel.LINUX_32BIT,
@@ -289,6 +342,8 @@ async def fakes() -> None:
         assert_type(network.interfaces, tuple[trio_mcast.Interface, ...])
 
     network = testing.MemoryNetwork(interface)
+    with network.active():
+        pass
     async with testing.open_fake_sender("239.1.2.3", network=network) as sender:
         assert_type(sender, testing.FakeSender)
         assert_type(sender.sent, list[testing.SentDatagram])
