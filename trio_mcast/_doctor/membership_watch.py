@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 import trio
 
+from .._base.snapshot import Snapshot
 from .._machine.current import current_machine
 
 _POLL_SECONDS: Final = 0.5
@@ -37,8 +38,8 @@ class MembershipWatch:
         # In this order, so that nothing is missed between the two.
         self._machine = current_machine()
         self._announced = self._machine.open_changes()
-        self.is_live = self._announced is not None and self._announced.announces_joins
-        self.first = self._machine.inspector.take_snapshot()
+        self.is_live: bool = self._announced is not None and self._announced.announces_joins
+        self.first: Snapshot = self._machine.inspector.take_snapshot()
         self._known = {(row.interface, row.group) for row in self.first.joined}
         self._names = {link.index: link.name for link in self.first.links}
 
