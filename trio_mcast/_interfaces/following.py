@@ -224,6 +224,8 @@ class LinkTracker:
         were_lost = any(isinstance(event, EventsLost) for event in events)
         seen_now = {e.index: e for e in now if isinstance(e, LinkSeen)} if were_lost else {}
         if seen_now:
+            # As if they had been announced now: what has happened more than once in between cannot
+            # be told apart from once, and need not be.
             events += self._find_losses(seen_now)
         for event in events:
             match event:
@@ -239,9 +241,10 @@ class LinkTracker:
                         addressed_ipv6.add(index)
                 case LinkSeen(index):
                     concerned.add(index)
+                    # Also if it has IPv6 again by now: for a moment it had not, and that is enough.
                     if event.lost_ipv6:
                         dropped_ipv6.add(index)
-                    if event.has_carrier is None:
+                    if event.has_carrier is None:  # this tells nothing of carriers: keep what was
                         continue
                     if self._has_regained_carrier(event):
                         carrier_regained.add(index)
@@ -325,6 +328,8 @@ def decide(
     """
     before = held.interface
     here = change.present.get(before.index)
+    # Whether what has this index now is what had it before. If not, the index says nothing, and the
+    # reason for which the interface was meant decides.
     is_certain = not (held.is_absent or change.everything or before.index in change.dropped)
     if here is None or not is_certain:
         again = _find_again(held, change, taken)
@@ -335,6 +340,9 @@ def decide(
         is_due = held.is_due or change.concerns(here.index)
         return (Action.RENEW if is_due else Action.KEEP), here
     if held.group is None:
+        # A socket that sends belongs to the interface, not to an index: when that is deleted and
+        # made anew it sends no more. Lost announcements may have said so, and opening anew costs
+        # little.
         return (Action.RENEW if change.were_lost else Action.KEEP), here
     has_dropped = change.has_dropped(here.index, held.group)
     return (Action.RENEW if has_dropped else Action.KEEP), here
@@ -343,6 +351,7 @@ def decide(
 def _find_again(held: Held, change: Change, taken: Collection[int]) -> Interface | None:
     """The interface that is meant now by what meant the one before."""
     before, selection = held.interface, held.selection
+    # What waits has looked at all others already, and found none.
     pool = list(change.candidates()) if held.is_absent else list(change.listing)
     pool.sort(key=lambda interface: interface.index != before.index)  # its own index goes first
     for interface in pool:
@@ -356,6 +365,8 @@ def find_new(
     selection: Selection, version: IPVersion, change: Change, taken: Collection[int]
 ) -> tuple[Interface, ...]:
     """The interfaces that a selection covers since a change, and on which nothing is held yet."""
+    # Asked first, for it is the usual case that nothing is new, and to look through the listing of
+    # a host with hundreds of interfaces, for each request of each receiver, takes long.
     if not any(selection.covers(i, version) for i in change.candidates() if i.index not in taken):
         return ()
     found = selection.find(change.listing, version)

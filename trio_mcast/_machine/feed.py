@@ -82,6 +82,8 @@ class FeedShare:
         while self._pending is None:
             if self._is_closed:
                 raise trio.ClosedResourceError
+            # One of those who wait reads for all. A task for it would need a nursery that outlives
+            # every receiver, which only a system task has, and whose failure would end the program.
             if self._feed.reader is None:
                 await self._read()
             else:
@@ -213,10 +215,13 @@ class InterfaceFeed:
         if is_complete and not events:
             return
         before = self._listing
+        # Groups end whenever any program on the host leaves one. That changes no interface, and a
+        # listing of hundreds takes milliseconds.
         if not events or not all(isinstance(event, GroupEnded) for event in events):
             self._listing = self._machine.list_interfaces()
         if not is_complete:
             events += compare_listings(before, self._listing)
+        # After the listing: what changes between the two is announced, and seen the next time.
         were_lost = any(isinstance(event, EventsLost) for event in events)
         now = changes.look() if changes is not None and were_lost else []
         self._has_lost_track = False
@@ -224,5 +229,5 @@ class InterfaceFeed:
         if change.calls_for_a_look():
             change = change.with_groups(self._machine.list_groups())
         if events or change.concerned:
-            for share in list(self._shares):
+            for share in list(self._shares):  # a copy: who is told may close its share
                 share.tell(change)

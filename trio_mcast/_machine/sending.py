@@ -139,6 +139,7 @@ class SystemSendingSocket(SendingSocket):
         assert interface is not None
         if self._segmenting is None:  # asked late, since most programs never send in batches
             self._segmenting = self._may_segment(interface)
+        # A datagram above the MTU travels in fragments, and what is to be segmented cannot be.
         if not self._segmenting or not 0 < size <= interface.mtu - _HEADERS:
             return 1
         return min(_MOST_SEGMENTS, _LARGEST_BUFFER // size)
@@ -154,6 +155,8 @@ class SystemSendingSocket(SendingSocket):
         except OSError as error:
             if error.errno not in _CANNOT_SEGMENT:
                 raise
+            # EMSGSIZE is about this size: shorter ones may still go. The others are about the way,
+            # and to try again would cost a system call each time.
             if error.errno != errno.EMSGSIZE:
                 self._segmenting = False
             return False

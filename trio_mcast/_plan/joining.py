@@ -73,6 +73,9 @@ def plan_filter_change(
         return None
     if names.set_filter is not None:
         return _whole_filter(target, names.set_filter, new)
+    # Without that, a source can be added or taken away by one option, and nothing else. The mode
+    # cannot be changed so: Linux turns an any-source membership that is told to join one source
+    # into one that hears only that source, and others refuse.
     if old.mode != new.mode:
         return None
     gone, came = set(old.sources) - set(new.sources), set(new.sources) - set(old.sources)

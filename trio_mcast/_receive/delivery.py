@@ -127,6 +127,8 @@ class Delivery:
     @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Datagram:
         """The next datagram. A checkpoint, but for others only once in `_TAKES_PER_TURN`."""
+        # Only the half of a checkpoint that can be cancelled: to let others run each time would
+        # cost several times as much as all the rest does.
         await checkpoint_if_cancelled()
         held = self._held
         if held and not self._line:
@@ -137,6 +139,7 @@ class Delivery:
                     self._unblock()
                 return datagram
             self._until_others_run = _TAKES_PER_TURN
+            # The other half. Not cancellable: cancellation was looked for, and once is enough.
             await cancel_shielded_checkpoint()
         return (await self._obtain(1))[0]
 
@@ -169,6 +172,7 @@ class Delivery:
                 self._read()
                 if self._held:
                     await checkpoint()
+            # Asked again, for others have run since: they may have taken it, or stand in line now.
             if self._held and not self._line:
                 return self._take(limit)
         if not self._held:
@@ -180,10 +184,12 @@ class Delivery:
         try:
             return await self._wait_in_line(waiter)
         finally:
-            self._until_others_run = _TAKES_PER_TURN
+            self._until_others_run = _TAKES_PER_TURN  # they ran while it waited
             self._line.pop(waiter, None)
             if self._poller is waiter:
                 self._poller = None
+            # It may leave datagrams behind: of a batch of which it wanted one, or of what came just
+            # as it was cancelled. And somebody else has to wait for the sockets now.
             self._serve()
 
     async def _wait_in_line(self, waiter: _Waiter) -> list[Datagram]:
@@ -196,15 +202,19 @@ class Delivery:
             await wait_task_rescheduled(leave)
             if waiter.datagrams is not None:
                 return waiter.datagrams
+            # Woken with empty hands: all is over, or it is the first in line now.
             self._raise_if_over()
         assert self._sockets is not None
         while not self._held:
             self._raise_if_over()
+            # Sockets that are known to hold more are read at once: to wait for them would return at
+            # once too, but only after a turn of the event loop.
             if self._may_have_more:
                 self._reads += 1
                 self._read()
                 if self._held:
                     break
+            # An alarm would wake the background task for what this task is going to read itself.
             self._disarm(self._sockets)
             try:
                 await self._sockets.wait()
@@ -232,10 +242,11 @@ class Delivery:
         while self._line:
             first = next(iter(self._line))
             if first is self._poller:
+                # It waits for the sockets, where nothing can be handed to it: it takes what is held
+                # when it runs. Until then it stays the first in line, so nobody takes it before.
                 if self._held or is_over:
                     assert self._sockets is not None
-                    self._sockets.interrupt()  # it takes what is held when it runs
-                    return
+                    self._sockets.interrupt()
                 return
             if self._held:
                 del self._line[first]
@@ -272,14 +283,17 @@ class Delivery:
         limit = min(_DATAGRAMS_PER_TURN, self._room())
         by_number = self._by_number
         if is_urgent and not self._ready and len(by_number) == 1:
-            self._ready = tuple(by_number)  # no need to ask which of them
+            self._ready = tuple(by_number)  # no need to ask which of them: a system call saved
         before: Sequence[int] = ()
         while count < limit and not self._is_closed:
+            # Those that were ready the last time and not reached go first, or a flood in the first
+            # of them would starve the others.
             is_fresh = not self._ready
             ready = self._ready or self._find_ready()
             if not ready:
                 self._may_have_more = False
                 break
+            # Those that were read a moment ago and have something again are worth a read of many.
             again = set(before).intersection(ready) if before else ()
             count_before = count
             left = iter(ready)
@@ -295,9 +309,13 @@ class Delivery:
                     break
             self._ready = list(left)
             before = ready
-            if is_fresh and count == count_before:  # all were empty, whatever the system said
+            # All were empty, whatever the system said: a datagram with a wrong checksum does that
+            # (select(2), BUGS). To go on would be to turn in a circle.
+            if is_fresh and count == count_before:
                 self._may_have_more = False
                 break
+            # One datagram after a wait: somebody waits for it, and there are rarely more. Whether
+            # there are is asked before the next wait (`_may_have_more`).
             if is_urgent and count == 1:
                 break
         if found:
@@ -363,6 +381,8 @@ class Delivery:
         """Read for a program that is away, until there is nothing more or it is back."""
         reads_seen = -1
         while not self._line and not self._is_closed and self._room() > 0:
+            # As long as the program comes and reads, however briefly, it is faster than any reading
+            # on its behalf: what is read here has to be taken from here afterwards.
             if self._reads != reads_seen:
                 reads_seen = self._reads
                 await trio.sleep(_PATIENCE)
@@ -401,12 +421,14 @@ class Delivery:
         has_more = False
         while not sock.is_closed:
             try:
-                if sock.is_retired:
+                if sock.is_retired:  # Nothing new can come, so there is nothing to wait for.
                     await checkpoint()
                 else:
                     await sock.wait_readable()
             except trio.ClosedResourceError:  # closed, or retired
                 continue
+            # Room before reading: what was read and cannot be held would be lost, while what is not
+            # read stays with the kernel, which drops cheaply, and counts.
             while self._room() <= 0:
                 self._is_blocked = True
                 await self._room_made.park()

@@ -120,6 +120,7 @@ class Membership:
         Raises:
           SocketSetupError: the kernel refused; that is then the membership's state too
         """
+        # First, so that the kernel does not deliver to both. What the old ones hold is still read.
         self.retire()
         opened: list[ReceivingSocket] = []
         try:
@@ -212,6 +213,7 @@ class Membership:
         """
         old = self.filter
         plans = self._make_plans(new)
+        # A membership that waits for its interface only needs other plans, for when it comes back.
         if self.is_joined:
             change = plan_filter_change(
                 self._settings.planner.platform, self.group, self.interface, old, new
@@ -223,6 +225,11 @@ class Membership:
         self.filter, self._plans = new, plans
 
     def _exchange_sockets(self, plans: tuple[SocketPlan, ...]) -> None:
+        """Where no single option makes the change.
+
+        Doing it by several would let through, in between, what neither the old nor the new filter
+        does; and if one of them failed, the way back might be closed.
+        """
         old_plans, self._plans = self._plans, plans
         try:
             self.open()

@@ -121,6 +121,7 @@ class Memberships:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
         listing = self._machine.list_interfaces() if self._feed is None else self._feed.look()
         self._see_own_addresses(listing)
+        # Nothing of this is seen until all has succeeded, so a failure has nothing to undo here.
         joining: dict[Key, Membership] = {}
         found: dict[tuple[int, IPVersion], tuple[Interface, ...]] = {}
         for request in requests:
@@ -155,9 +156,12 @@ class Memberships:
     def leave(self, group: Group, meant: Selection) -> None:
         """Leave a group on the interfaces selected, now and for the future."""
         leaving = self._select(group, meant)
+        # What was asked for is narrowed too, or following would join again what is left here.
         for request in self._requests_for(group):
             request.selection = request.selection.leaving(meant)
         self._drop(leaving)
+        # A request goes when it can bring nothing back: when nothing is left of it, unless it was
+        # for interfaces in general and only some of them, by name, are left now.
         used = {id(membership.request) for membership in self._by_key.values()}
         self._requests = [
             request
@@ -177,6 +181,8 @@ class Memberships:
         self, group: Group, meant: Selection, change: Callable[[SourceFilter], SourceFilter]
     ) -> None:
         """Change whom a group's memberships hear: all of them, or, if one refuses, none."""
+        # Worked out for all before anything is done: most refusals are of a change that does not
+        # fit a filter's mode, and are found here.
         wanted = [(m, m.filter, change(m.filter)) for m in self._select(group, meant)]
         done: list[tuple[Membership, SourceFilter]] = []
         try:
@@ -184,6 +190,7 @@ class Memberships:
                 membership.change_filter(new)
                 done.append((membership, old))
         except BaseException:
+            # The way back was open a moment ago, so it is not expected to fail.
             for membership, old in done:
                 membership.change_filter(old)
             raise
@@ -257,6 +264,8 @@ class Memberships:
 
         It never raises. KeyboardInterrupt belongs to the program's own code, hence the protection.
         """
+        # Datagrams of one group on one interface come in the order of their arrival, also when the
+        # socket was exchanged in between: the new one waits until the old one is empty.
         while self._has_leftovers_before(membership, sock) and not sock.is_closed:
             await self._drained.park()
         await self.delivery.deliver_from(sock)
@@ -295,6 +304,7 @@ class Memberships:
     async def _follow(self, feed: FeedShare) -> None:
         """The task that keeps the memberships alive. It never raises."""
         while True:
+            # If nothing happens until it is time to try again: a change in which nothing changed.
             change = Change(feed.listing)
             with trio.move_on_after(_RETRY_SECONDS if self._is_any_due() else math.inf):
                 try:
@@ -309,11 +319,15 @@ class Memberships:
     def _adapt(self, change: Change) -> None:
         """Do what the rules say, and tell what has changed by it."""
         self._see_own_addresses(change.listing)
+        # An interface that was re-created may have the index that another had. So a group's place
+        # on it counts as taken only by memberships other than the one that looks for a place.
         taken: defaultdict[IPv4Address | IPv6Address, set[int]] = defaultdict(set)
         for group, index in self._by_key:
             taken[group].add(index)
         for membership in list(self._by_key.values()):
             index = membership.interface.index
+            # Most memberships are not concerned by most changes, and a receiver may have thousands:
+            # those are passed over before anything is worked out about them.
             is_concerned = change.concerns_membership(index, membership.group)
             if membership.is_absent or membership.is_due or is_concerned:
                 indexes = taken[membership.group]

@@ -100,6 +100,7 @@ class OutgoingInterface:
             self.interface = interface
             return
         before, self._plan, self.interface = self._plan, plan, interface
+        # An option may hold what has changed: an address of the interface that has to be named.
         if must_reopen or self.socket is None or before.options != plan.options:
             self._reopen(plan)
 
@@ -161,6 +162,8 @@ class OutgoingInterface:
         """
         refusal: SendError | None = None
         before = self.figures.datagrams_sent
+        # What the kernel takes as one buffer it sends whole or not at all, so a piece is the
+        # smallest part that can fail. One that cannot be sent so is sent datagram by datagram.
         most = self.require_socket(address, len(datagrams)).most_at_once(len(datagrams[0]))
         for start in range(0, len(datagrams), most):
             pieces = [datagrams[start : start + most]]
@@ -207,8 +210,10 @@ class OutgoingInterface:
 
     async def _wait_writable(self, sock: SendingSocket) -> None:
         async with self._writing:
+            # Another task may have waited before, and the socket been exchanged meanwhile.
             if sock is not self.socket:
                 return
+            # A queued error makes a socket look writable: waiting would turn in a circle.
             sock.take_errors()
             try:
                 await sock.wait_writable()
