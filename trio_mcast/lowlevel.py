@@ -20,13 +20,17 @@ from ._addresses.parsing import (
 )
 from ._base.snapshot import Snapshot as Snapshot
 from ._doctor.case import Case as Case, Question as Question
-from ._doctor.diagnosis import examine as examine, parse_question as parse_question
+from ._doctor.diagnosis import (
+    examine as examine,
+    parse_question as parse_question,
+    take_snapshot as take_snapshot,
+)
 from ._doctor.judging import judge as judge
 from ._doctor.membership_watch import (
     MembershipChange as MembershipChange,
     MembershipWatch as MembershipWatch,
 )
-from ._machine.current import find_interfaces as find_interfaces, take_snapshot as take_snapshot
+from ._machine.current import find_interfaces as find_interfaces
 from ._machine.sockets import (
     current_platform as current_platform,
     open_planned_socket as open_planned_socket,

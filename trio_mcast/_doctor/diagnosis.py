@@ -17,10 +17,19 @@ from .._addresses.parsing import (
     parse_port,
     parse_sources,
 )
+from .._base.snapshot import Snapshot
 from .._interfaces.selection import ByName, InterfacesLike, Selection
 from .._machine.current import current_machine
 from .case import Case, Question
 from .observing import observe
+
+
+def take_snapshot() -> Snapshot:
+    """What this host says of its interfaces, groups, sockets and settings at this moment.
+
+    Linux tells almost everything to any user, other systems the interfaces only.
+    """
+    return current_machine().inspector.take_snapshot()
 
 
 async def examine(question: Question, seconds: float = 3.0) -> Case:

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from typing import Final
 
 from .._base.interface import Interface, IPVersion
-from .._base.snapshot import Snapshot
 from .._interfaces.selection import InterfacesLike, Selection
 from .machine import Machine
 from .this_machine import ThisMachine
@@ -69,14 +68,6 @@ def find_interfaces(
     """
     selection = Selection.parse(interfaces).in_zone(zone)
     return selection.require(current_machine().list_interfaces(), version)
-
-
-def take_snapshot() -> Snapshot:
-    """What this host says of its interfaces, groups, sockets and settings at this moment.
-
-    Linux tells almost everything to any user, other systems the interfaces only.
-    """
-    return current_machine().inspector.take_snapshot()
 
 
 def default_interface(version: IPVersion = 4) -> Interface | None:

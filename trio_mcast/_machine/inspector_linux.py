@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._base.interface import Interface
 from .._base.snapshot import Chain, Joined, Link, Route, Snapshot, UdpSocket
-from . import capture, netlink, proc
+from . import capture, netlink, netlink_details, proc
 from .inspector import Capture, SystemInspector, link_from
 
 assert not TYPE_CHECKING or sys.platform == "linux"
@@ -52,7 +52,7 @@ class LinuxInspector(SystemInspector):
 
     def _read_links(self) -> Iterable[Link]:
         states = {link.index: link for link in netlink.list_links()}
-        details = netlink.list_link_details()
+        details = netlink_details.list_link_details()
         versions = proc.read_igmp_versions()
         counters = proc.read_counters()
         for interface in self._list_interfaces():
@@ -156,7 +156,7 @@ class LinuxInspector(SystemInspector):
 
 def _read_chains() -> tuple[Chain, ...] | None:
     try:
-        return netlink.list_firewall_chains()
+        return netlink_details.list_firewall_chains()
     except OSError:  # no privilege, or no nftables in this kernel
         return None
 

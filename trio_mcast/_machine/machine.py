@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from .._base.interface import Interface, IPVersion
 from .._interfaces.following import Event
 from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
-from .inspector import Inspector
 from .receiving import ReceivingSockets
 from .sending import SendingSocket
+
+if TYPE_CHECKING:  # what only the doctor needs
+    from .inspector import Inspector
 
 
 class Changes(ABC):

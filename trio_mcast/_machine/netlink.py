@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from .._base.snapshot import Bridge, Chain
-
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 NLMSG_ERROR: Final = 2
@@ -37,22 +35,10 @@ IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_QDISC: Final = 6
-IFLA_MASTER: Final = 10
-IFLA_LINKINFO: Final = 18
 IFLA_AF_SPEC: Final = 26
 IFLA_EXT_MASK: Final = 29
 IFLA_CARRIER_CHANGES: Final = 35
 IFLA_INET6_CONF: Final = 2
-IFLA_INFO_KIND: Final = 1
-IFLA_INFO_DATA: Final = 2
-IFLA_INFO_SLAVE_KIND: Final = 4
-IFLA_INFO_SLAVE_DATA: Final = 5
-IFLA_BR_MCAST_SNOOPING: Final = 23
-IFLA_BR_MCAST_QUERIER: Final = 25
-IFLA_BR_MCAST_QUERIER_STATE: Final = 47
-IFLA_BRPORT_MCAST_FLOOD: Final = 27
-BRIDGE_QUERIER_IP_ADDRESS: Final = 1  # linux/if_bridge.h
-BRIDGE_QUERIER_IPV6_ADDRESS: Final = 5
 RTEXT_FILTER_SKIP_STATS: Final = 8
 DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
 
@@ -70,20 +56,12 @@ RTA_GATEWAY: Final = 5
 RTA_VIA: Final = 18
 RTN_LOCAL: Final = 2
 
-# linux/netfilter/nfnetlink.h, nf_tables.h; their numbers are in network order
-NFT_GETCHAIN: Final = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
-NFTA_CHAIN_TABLE: Final = 1
-NFTA_CHAIN_NAME: Final = 3
-NFTA_CHAIN_HOOK: Final = 4
-NFTA_CHAIN_POLICY: Final = 5
-NFTA_HOOK_HOOKNUM: Final = 1
-
 NLA_TYPE_MASK: Final = 0x3FFF  # the two top bits are flags (nested, network order)
 
 # nlmsghdr: length, type, flags, sequence number, port
 _HEADER: Final = struct.Struct("=IHHII")
 # ifinfomsg: family, padding, device type, index, flags, change mask
-_LINK: Final = struct.Struct("=BxHiII")
+LINK_HEADER: Final = struct.Struct("=BxHiII")
 # ifaddrmsg: family, prefix length, flags, scope, index
 _ADDRESS: Final = struct.Struct("=B3xI")
 # rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
@@ -109,23 +87,6 @@ class Link:
     ipv6: Literal["on", "disabled", "absent"]
     queueing: str
     hardware_address: bytes
-
-
-@dataclass(frozen=True)
-class LinkDetails:
-    """What RTM_NEWLINK tells of what an interface is for others.
-
-    Attributes:
-      kind: of a virtual one: ``veth``, ``bridge``...; otherwise empty
-      master: the index of the bridge or bond that it belongs to
-      floods_unknown: of a bridge port: groups that nobody has joined are sent out by it
-      bridge: of a bridge; the kernel tells who asks for memberships since 5.16
-    """
-
-    kind: str
-    master: int | None
-    floods_unknown: bool | None
-    bridge: Bridge | None
 
 
 class RouteAnswer(NamedTuple):
@@ -159,7 +120,7 @@ def read_messages(data: bytes) -> Iterator[Message]:
         offset += _aligned(length)
 
 
-def _text(payload: bytes | None) -> str:
+def read_text(payload: bytes | None) -> str:
     """A name, which may be in any encoding, or none."""
     return (payload or b"").rstrip(b"\0").decode(errors="surrogateescape")
 
@@ -182,20 +143,20 @@ def read_link(body: bytes) -> Link | None:
 
     None if it is about another matter than the interface itself: a port of a bridge, say.
     """
-    family, _type, index, flags, _change = _LINK.unpack_from(body)
+    family, _type, index, flags, _change = LINK_HEADER.unpack_from(body)
     if family != socket.AF_UNSPEC:
         return None
-    attributes = read_attributes(body[_LINK.size :])
+    attributes = read_attributes(body[LINK_HEADER.size :])
     changes = attributes.get(IFLA_CARRIER_CHANGES)
     return Link(
         index,
-        _text(attributes.get(IFLA_IFNAME)),
+        read_text(attributes.get(IFLA_IFNAME)),
         flags,
         int.from_bytes(attributes.get(IFLA_MTU, b""), sys.byteorder),
         bool(flags & IFF_LOWER_UP),
         int.from_bytes(changes, sys.byteorder) if changes else None,
         _read_ipv6_state(attributes.get(IFLA_AF_SPEC, b"")),
-        _text(attributes.get(IFLA_QDISC)),
+        read_text(attributes.get(IFLA_QDISC)),
         attributes.get(IFLA_ADDRESS, b""),
     )
 
@@ -228,61 +189,17 @@ def read_multicast(body: bytes) -> tuple[int, bytes] | None:
 def list_links() -> list[Link]:
     """Every interface of this thread's network namespace."""
     filter_ = struct.pack("=HHI", 8, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
-    request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + filter_
+    request = LINK_HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + filter_
     links = (
         read_link(message.body)
-        for message in _ask(RTM_GETLINK, NLM_F_DUMP, request)
+        for message in ask(RTM_GETLINK, NLM_F_DUMP, request)
         if message.type == RTM_NEWLINK
     )
     return [link for link in links if link is not None]
 
 
-def list_link_details() -> dict[int, LinkDetails]:
-    """Every interface of this thread's network namespace, by its index."""
-    found = {}
-    for message in _ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
-        _family, _type, index, _flags, _change = _LINK.unpack_from(message.body)
-        found[index] = _read_details(read_attributes(message.body[_LINK.size :]))
-    return found
-
-
-def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
-    info = read_attributes(attributes.get(IFLA_LINKINFO, b""))
-    kind = _text(info.get(IFLA_INFO_KIND))
-    bridge = read_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
-    port = read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
-    if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
-        port = {}
-    return LinkDetails(
-        kind,
-        _number(attributes.get(IFLA_MASTER)),
-        _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
-        _read_bridge(bridge),
-    )
-
-
-def _read_bridge(bridge: dict[int, bytes]) -> Bridge | None:
-    if IFLA_BR_MCAST_SNOOPING not in bridge:
-        return None
-    querier = read_attributes(bridge.get(IFLA_BR_MCAST_QUERIER_STATE, b""))
-    addresses: list[IPv4Address | IPv6Address] = []
-    if BRIDGE_QUERIER_IP_ADDRESS in querier:
-        addresses.append(IPv4Address(querier[BRIDGE_QUERIER_IP_ADDRESS]))
-    if BRIDGE_QUERIER_IPV6_ADDRESS in querier:
-        addresses.append(IPv6Address(querier[BRIDGE_QUERIER_IPV6_ADDRESS]))
-    return Bridge(
-        any(bridge[IFLA_BR_MCAST_SNOOPING]),
-        any(bridge.get(IFLA_BR_MCAST_QUERIER, b"")),
-        tuple(map(str, addresses)),
-    )
-
-
-def _number(value: bytes | None) -> int | None:
+def read_number(value: bytes | None) -> int | None:
     return int.from_bytes(value, sys.byteorder) if value else None
-
-
-def _flag(value: bytes | None) -> bool | None:
-    return None if value is None else any(value)
 
 
 def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> int | None:
@@ -323,10 +240,10 @@ def find_route(
         request += _attribute(RTA_IIF, incoming.to_bytes(4, sys.byteorder))
     if outgoing is not None:
         request += _attribute(RTA_OIF, outgoing.to_bytes(4, sys.byteorder))
-    answer = next(_ask(RTM_GETROUTE, 0, request))
+    answer = next(ask(RTM_GETROUTE, 0, request))
     route_type = _ROUTE.unpack_from(answer.body)[7]
     attributes = read_attributes(answer.body[_ROUTE.size :])
-    return RouteAnswer(route_type, _number(attributes.get(RTA_OIF)), _read_gateway(attributes))
+    return RouteAnswer(route_type, read_number(attributes.get(RTA_OIF)), _read_gateway(attributes))
 
 
 def _read_gateway(attributes: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
@@ -336,42 +253,11 @@ def _read_gateway(attributes: dict[int, bytes]) -> IPv4Address | IPv6Address | N
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
-def list_firewall_chains() -> tuple[Chain, ...]:
-    """The chains of nftables that see packets by themselves, iptables-nft's among them.
-
-    Raises:
-      OSError: it needs CAP_NET_ADMIN, or the kernel has no nftables
-    """
-    families = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
-    hooks = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
-    found = []
-    for message in _ask(NFT_GETCHAIN, NLM_F_DUMP, bytes(4), protocol=_NETLINK_NETFILTER):
-        attributes = read_attributes(message.body[4:])  # behind nfgenmsg
-        hook = read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
-        number = int.from_bytes(hook.get(NFTA_HOOK_HOOKNUM, b"\xff"), "big")
-        family = families.get(message.body[0])
-        if family is None or number >= len(hooks):
-            continue
-        found.append(
-            Chain(
-                family,
-                _text(attributes.get(NFTA_CHAIN_TABLE)),
-                _text(attributes.get(NFTA_CHAIN_NAME)),
-                "ingress" if family == "netdev" and number == 0 else hooks[number],
-                "accept" if any(attributes.get(NFTA_CHAIN_POLICY, b"\1")) else "drop",
-            )
-        )
-    return tuple(found)
-
-
-_NETLINK_NETFILTER: Final = 12  # linux/netlink.h
-
-
 def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
 
 
-def _ask(
+def ask(
     kind: int, flags: int, request: bytes, protocol: int = socket.NETLINK_ROUTE
 ) -> Iterator[Message]:
     """Send a request to the kernel and yield its answers. It answers at once: nothing blocks."""

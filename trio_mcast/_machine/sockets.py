@@ -16,14 +16,10 @@ from .._base.errors import SocketSetupError
 from .._base.remedies import add_remedy
 from .._base.source_filter import SourceFilter
 from .._plan.joining import plan_leave
-from .._plan.linux import LINUX, LINUX_32BIT
-from .._plan.macos import MACOS
 from .._plan.options import FALLBACK_ERRORS, SocketOption
 from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
-from .._plan.windows import WINDOWS, WINDOWS_32BIT
 from .receiving import Origin, ReceivingSocket
-from .winsock import Winsock
 
 _MEMINFO_WORDS: Final = 9  # SK_MEMINFO_VARS, linux/sock_diag.h: so many u32
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS
@@ -48,9 +44,15 @@ def current_platform() -> Platform:
     """The platform table of the system that this program runs on."""
     is_64bit = struct.calcsize("P") == 8
     if sys.platform == "win32":
+        from .._plan.windows import WINDOWS, WINDOWS_32BIT
+
         return WINDOWS if is_64bit else WINDOWS_32BIT
     if sys.platform == "darwin":
+        from .._plan.macos import MACOS
+
         return MACOS
+    from .._plan.linux import LINUX, LINUX_32BIT
+
     return LINUX if is_64bit else LINUX_32BIT
 
 
@@ -69,6 +71,8 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
 def make_udp_socket(family: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     if sys.platform == "win32":
+        from .winsock import Winsock
+
         Winsock().silence_resets(sock)
     return sock
 

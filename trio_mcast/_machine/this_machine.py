@@ -8,15 +8,18 @@ import threading
 from collections.abc import Hashable
 from functools import partial
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from .._base.interface import Interface, IPVersion
 from .._plan.socket_plan import SocketPlan
 from . import listing
-from .inspector import Inspector, SystemInspector
 from .machine import Changes, Machine
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
 from .sending import SendingSocket, SystemSendingSocket
 from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket
+
+if TYPE_CHECKING:
+    from .inspector import Inspector
 
 _per_thread = threading.local()
 
@@ -74,7 +77,11 @@ class ThisMachine(Machine):
     @property
     def inspector(self) -> Inspector:
         if sys.platform == "linux":
+            from .inspector_linux import LinuxInspector
+
             return LinuxInspector(self.list_interfaces)
+        from .inspector import SystemInspector
+
         return SystemInspector(self.list_interfaces)
 
     def open_receiving_sockets(self) -> ReceivingSockets:
@@ -129,7 +136,6 @@ def _choose_way_to_read() -> OpenSocket:
 
 if sys.platform == "linux":
     from . import netlink
-    from .inspector_linux import LinuxInspector
 
     # The token bucket filter (tc-tbf(8)) takes a run of segments apart when it comes in, and
     # reports nothing as long as it had room for some of it: seen on Linux 6.18, 36 of 40 were lost
