@@ -116,9 +116,9 @@ class BatchBuffers:
     def __init__(self, platform: Platform) -> None:
         self.platform: Platform = platform
         n = DATAGRAMS_PER_READ
-        self._payloads = mmap.mmap(-1, n * _SLOT_STRIDE)
-        self._names = mmap.mmap(-1, n * 32)
-        self._controls = mmap.mmap(-1, n * _CONTROL_SIZE)
+        self._payloads = _map_memory(n * _SLOT_STRIDE)
+        self._names = _map_memory(n * 32)
+        self._controls = _map_memory(n * _CONTROL_SIZE)
         self._offsets = range(0, n * _SLOT_STRIDE, _SLOT_STRIDE)
         self._vectors = (_iovec * n)()
         base = _address_of(self._payloads)
@@ -325,6 +325,12 @@ def _read_nothing() -> tuple[list[Datagram], int]:
     if number in (errno.EAGAIN, errno.EINTR):
         return [], 0
     raise OSError(number, os.strerror(number))
+
+
+def _map_memory(size: int) -> mmap.mmap:
+    # Private, for Python's default is to share it with child processes: after os.fork() parent and
+    # child would read each other's datagrams.
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _address_of(memory: mmap.mmap) -> int:

@@ -166,6 +166,9 @@ class ReceivingSocket(ABC):
         if self.socket_set is not None:
             # Before it is closed: where a child process has a copy, closing does not do that.
             self.socket_set.remove(self)
+        if not self.is_retired:
+            # For the same reason: the child's copy would keep the group joined.
+            self._leave()
         self.is_closed = True
         self.over.set()
         self._wake()

@@ -40,7 +40,9 @@ class Hearing:
         self._sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._sender.connect(self.socket.getsockname())
         origin = Origin.make(GROUP, 5000, make_interface())
-        plan = SocketPlan(socket.AF_INET, (), None, ())
+        plan = SocketPlan(
+            socket.AF_INET, (), None, (), group=origin.group, interface=origin.interface
+        )
         self.receiving = _find_way_to_read()(self.socket, plan, origin)
 
     def fileno(self) -> int:
