@@ -33,8 +33,9 @@ def adapter(index: int | None, *ips: SimpleNamespace) -> SimpleNamespace:
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(links: list[LinkState], adapters: list[Any]) -> None:
-        monkeypatch.setattr(listing, "list_links", lambda: links)
         monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+        both = (links, listing.list_addresses())
+        monkeypatch.setattr(listing, "list_links_and_addresses", lambda: both)
 
     return install
 

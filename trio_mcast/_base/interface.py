@@ -25,6 +25,11 @@ class Interface:
       mtu: the largest IP packet it takes whole, in bytes
       has_ipv6: whether IPv6 runs on it (an interface can have that without any address yet). Where
         the system does not tell, whether it has an IPv6 address
+      master: the name of the bridge, bond or team that it is a port of; None: of none. Such a port
+        hears and sends nothing by itself (Linux)
+      mac_address: its hardware address, ``02:00:5e:10:00:01``; None where it has none, or the
+        system was not asked (macOS, Windows)
+      altnames: other names that the system takes for it (Linux: ``altname`` of ``ip link``)
     """
 
     name: str
@@ -36,6 +41,9 @@ class Interface:
     supports_multicast: bool
     mtu: int
     has_ipv6: bool | None = None
+    master: str | None = None
+    mac_address: str | None = None
+    altnames: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.has_ipv6 is None:

@@ -336,6 +336,8 @@ def decide(
         if again is not None:
             return Action.RENEW, again
         return (Action.SUSPEND if held.selection.is_named else Action.FORGET), None
+    if here.master is not None and not held.selection.is_named:
+        return Action.FORGET, None  # it has become a port, so its master stands for it
     if not held.works:
         is_due = held.is_due or change.concerns(here.index)
         return (Action.RENEW if is_due else Action.KEEP), here

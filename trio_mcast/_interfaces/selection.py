@@ -47,7 +47,7 @@ class ByName:
         )
 
     def is_name_of(self, interface: Interface) -> bool:
-        return self.name in (interface.name, interface.friendly_name)
+        return self.name in (interface.name, interface.friendly_name, *interface.altnames)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Selection:
 
     Attributes:
       selectors: what was named, each for itself. None: every interface that is up, can multicast,
-        is not loopback and has what the IP version needs
+        is not loopback, no port of a bridge and the like, and has what the IP version needs
       zone: the one that the zone of a group restricts this to
       without: what was taken out again
     """
@@ -207,6 +207,7 @@ class Selection:
 def _fits(interface: Interface, version: IPVersion | None) -> bool:
     return (
         interface.is_up
+        and interface.master is None
         and interface.supports_multicast
         and not interface.is_loopback
         and (version is None or interface.carries(version))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from .._interfaces.following import AddressSeen, Event, GroupEnded, LinkGone, LinkSeen
 from . import netlink
 from .announcement_socket import AnnouncementSocket
+from .sockets import naming_step
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -54,7 +55,8 @@ class NetlinkChanges(AnnouncementSocket):
         return True
 
     def look(self) -> list[Event]:
-        return [_link_seen(link) for link in netlink.list_links()]
+        with naming_step("list the network interfaces"):
+            return [_link_seen(link) for link in netlink.list_links()]
 
     def _parse(self, data: bytes) -> Iterable[Event]:
         # Joins are the most by far, and this program's own are among them. They change nothing.
@@ -62,7 +64,7 @@ class NetlinkChanges(AnnouncementSocket):
 
 
 def _read_events(data: bytes) -> Iterator[Event]:
-    for kind, body in netlink.read_messages(data):
+    for kind, body, _flags in netlink.read_messages(data):
         if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
             link = netlink.read_link(body)
             if link is not None:

@@ -39,7 +39,7 @@ class LinuxInspector(SystemInspector):
         return Snapshot(
             "linux",
             tuple(self._read_links()),
-            joined=proc.read_groups(),
+            joined=self.list_joined() or (),
             filtered=proc.read_source_filters(),
             sockets=sockets,
             settings={name: value for name, value in settings.items() if value is not None},
@@ -91,7 +91,10 @@ class LinuxInspector(SystemInspector):
         return proc.read_udp_sockets()
 
     def list_joined(self) -> tuple[Joined, ...] | None:
-        return proc.read_groups()
+        try:
+            return proc.read_groups()
+        except OSError:  # no /proc
+            return None
 
     def find_route(
         self, group: IPv4Address | IPv6Address, index: int, source: IPv4Address | IPv6Address

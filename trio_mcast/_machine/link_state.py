@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LinkState:
-    """What ifaddr does not tell about an interface."""
+    """What each system tells of an interface besides its addresses."""
 
     index: int
     name: str
@@ -17,3 +17,6 @@ class LinkState:
     mtu: int
     has_ipv6: bool | None = None
     friendly_name: str | None = None
+    master: str | None = None
+    mac_address: str | None = None
+    altnames: tuple[str, ...] = ()

@@ -1,13 +1,20 @@
-"""The interfaces of this host: addresses from ifaddr, the rest from each system's own mechanism."""
+"""The interfaces of this host, by each system's own mechanism.
+
+Addresses are from ifaddr, but on Linux: there names may be bytes that it cannot decode, and the
+listing that gives the links tells addresses as well.
+"""
 
 from __future__ import annotations
 
+import socket
 import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Final
+from typing import Final, TypeAlias
 
 from .._base.interface import Interface, IPVersion
 from .link_state import LinkState
+
+Addresses: TypeAlias = dict[int, list[IPv4Interface | IPv6Interface]]
 
 # A look-up of the route to these sends nothing. They are public addresses (of well-known name
 # servers), so that only a default route, or halves of one, leads there.
@@ -18,8 +25,12 @@ _FAR_AWAY: Final[dict[int, IPv4Address | IPv6Address]] = {
 
 
 def list_interfaces() -> tuple[Interface, ...]:
-    """Of the calling thread's network namespace."""
-    addresses = _list_addresses()
+    """Of the calling thread's network namespace.
+
+    Raises:
+      OSError: the system refuses, or has run out of something
+    """
+    links, addresses = list_links_and_addresses()
     return tuple(
         Interface(
             name=link.name,
@@ -31,8 +42,11 @@ def list_interfaces() -> tuple[Interface, ...]:
             supports_multicast=link.supports_multicast,
             mtu=link.mtu,
             has_ipv6=link.has_ipv6,
+            master=link.master,
+            mac_address=link.mac_address,
+            altnames=link.altnames,
         )
-        for link in sorted(list_links(), key=lambda link: link.index)
+        for link in sorted(links, key=lambda link: link.index)
     )
 
 
@@ -43,11 +57,38 @@ def find_default_interface(version: IPVersion) -> Interface | None:
     return next((interface for interface in listing if interface.index == index), None)
 
 
-def _list_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
+if sys.platform == "linux":
+    from . import netlink
+    from .listing_linux import list_links_and_addresses
+
+    def _find_outgoing_interface(
+        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
+    ) -> int | None:
+        try:
+            return netlink.find_outgoing_interface(destination)
+        except OSError:  # a sandbox
+            return _try_connecting(destination, listing)
+
+else:
+    if sys.platform == "win32":
+        from .listing_windows import list_links
+    else:
+        from .listing_bsd import list_links
+
+    def list_links_and_addresses() -> tuple[list[LinkState], Addresses]:
+        return list_links(), list_addresses()
+
+    def _find_outgoing_interface(
+        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
+    ) -> int | None:
+        return _try_connecting(destination, listing)
+
+
+def list_addresses() -> Addresses:
+    """The addresses of every interface, by its index, as ifaddr finds them."""
     import ifaddr  # late: its import costs more than that of the rest of this package
 
-    addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
-    # Linux lists an alias label ("eth0:1") as an adapter of its own, with the index of its device.
+    addresses: Addresses = {}
     for adapter in ifaddr.get_adapters():
         if adapter.index is None:  # it went between two looks
             continue
@@ -58,50 +99,18 @@ def _list_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
     return addresses
 
 
-if sys.platform == "linux":
-    from . import netlink
-
-    IFF_UP, IFF_LOOPBACK, IFF_MULTICAST = 0x1, 0x8, 0x1000  # linux/if.h
-
-    def list_links() -> list[LinkState]:
-        return [
-            LinkState(
-                link.index,
-                link.name,
-                bool(link.flags & IFF_UP),
-                bool(link.flags & IFF_LOOPBACK),
-                bool(link.flags & IFF_MULTICAST),
-                link.mtu,
-                link.ipv6 == "on",
-            )
-            for link in netlink.list_links()
-        ]
-
-    def _find_outgoing_interface(
-        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
-    ) -> int | None:
-        return netlink.find_outgoing_interface(destination)
-
-else:
-    import socket
-
-    if sys.platform == "win32":
-        from .listing_windows import list_links
-    else:
-        from .listing_bsd import list_links
-
-    def _find_outgoing_interface(
-        destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
-    ) -> int | None:
-        """Connect a socket, which sends nothing, and see which address it got."""
-        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.connect((str(destination), 9))
-            except OSError:
-                return None
-            own = sock.getsockname()[0]
-        for interface in listing:
-            if any(str(address.ip) == own for address in interface.addresses):
-                return interface.index
-        return None
+def _try_connecting(
+    destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
+) -> int | None:
+    """Connect a socket, which sends nothing, and see which address it got."""
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((str(destination), 9))
+        except OSError:
+            return None
+        own = sock.getsockname()[0]
+    for interface in listing:
+        if any(str(address.ip) == own for address in interface.addresses):
+            return interface.index
+    return None

@@ -16,11 +16,8 @@ from . import netlink
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
-IFLA_LINKINFO: Final = 18
-IFLA_MASTER: Final = 10
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
-IFLA_INFO_SLAVE_KIND: Final = 4
 IFLA_INFO_SLAVE_DATA: Final = 5
 IFLA_BR_MCAST_SNOOPING: Final = 23
 IFLA_BR_MCAST_QUERIER: Final = 25
@@ -61,7 +58,7 @@ def list_link_details() -> dict[int, LinkDetails]:
     """Every interface of this thread's network namespace, by its index."""
     found = {}
     request = netlink.LINK_HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for message in netlink.ask(netlink.RTM_GETLINK, netlink.NLM_F_DUMP, request):
+    for message in netlink.dump(netlink.RTM_GETLINK, request):
         _family, _type, index, _flags, _change = netlink.LINK_HEADER.unpack_from(message.body)
         found[index] = _read_details(
             netlink.read_attributes(message.body[netlink.LINK_HEADER.size :])
@@ -70,15 +67,15 @@ def list_link_details() -> dict[int, LinkDetails]:
 
 
 def _read_details(attributes: dict[int, bytes]) -> LinkDetails:
-    info = netlink.read_attributes(attributes.get(IFLA_LINKINFO, b""))
+    info = netlink.read_attributes(attributes.get(netlink.IFLA_LINKINFO, b""))
     kind = netlink.read_text(info.get(IFLA_INFO_KIND))
     bridge = netlink.read_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
     port = netlink.read_attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
-    if info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
+    if info.get(netlink.IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
         port = {}
     return LinkDetails(
         kind,
-        netlink.read_number(attributes.get(IFLA_MASTER)),
+        netlink.read_number(attributes.get(netlink.IFLA_MASTER)),
         _flag(port.get(IFLA_BRPORT_MCAST_FLOOD)),
         _read_bridge(bridge),
     )
@@ -113,9 +110,7 @@ def list_firewall_chains() -> tuple[Chain, ...]:
     families = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
     hooks = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
     found = []
-    for message in netlink.ask(
-        NFT_GETCHAIN, netlink.NLM_F_DUMP, bytes(4), protocol=_NETLINK_NETFILTER
-    ):
+    for message in netlink.dump(NFT_GETCHAIN, bytes(4), _NETLINK_NETFILTER):
         attributes = netlink.read_attributes(message.body[4:])  # behind nfgenmsg
         hook = netlink.read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
         number = int.from_bytes(hook.get(NFTA_HOOK_HOOKNUM, b"\xff"), "big")

@@ -2,6 +2,9 @@
 
 ``/proc/net`` is the network namespace of the process' first thread; the one of the calling thread
 is ``/proc/thread-self/net``. The tables of ``/proc/sys/net`` are always the calling thread's.
+
+The tables are read as bytes: names of interfaces may hold any but ``/``, ``:`` and white space
+(dev_valid_name in net/core/dev.c), and what counts as white space in text is more than that.
 """
 
 from __future__ import annotations
@@ -29,26 +32,30 @@ def read_counters() -> dict[str, int]:
     for table in ("snmp", "netstat"):
         lines = _lines(table)
         for names, values in zip(lines[::2], lines[1::2], strict=False):
-            group, _, words = names.partition(":")
+            group, _, words = names.partition(b":")
             for name, value in zip(words.split(), values.split()[1:], strict=False):
-                found[f"{group}.{name}"] = int(value)
+                found[f"{group.decode()}.{name.decode()}"] = int(value)
     for line in _lines("snmp6"):
         name, value = line.split()
-        found[name] = int(value)
+        found[name.decode()] = int(value)
     for interface in _list(f"{_NET}/dev_snmp6"):
         for line in _lines(f"dev_snmp6/{interface}"):
             name, value = line.split()
-            found[f"{name}%{interface}"] = int(value)
+            found[f"{name.decode()}%{interface}"] = int(value)
     return found
 
 
 def read_groups() -> tuple[Joined, ...]:
-    """Every group that is joined on this host, on which interface, by how many sockets."""
+    """Every group that is joined on this host, on which interface, by how many sockets.
+
+    Raises:
+      OSError: that is not known, for there is no /proc, or only a part of it
+    """
     found = []
     interface = 0
-    for line in _lines("igmp")[1:]:
+    for line in _split_lines(_read_bytes(f"{_NET}/igmp"))[1:]:
         words = line.split()
-        if not line.startswith("\t"):
+        if not line.startswith(b"\t"):
             interface = int(words[0])
         else:
             found.append(Joined(_ipv4(words[0]), interface, int(words[1])))
@@ -62,7 +69,7 @@ def read_igmp_versions() -> dict[int, int]:
     """The version of IGMP that is spoken on each interface, for the sake of its querier."""
     found = {}
     for line in _lines("igmp")[1:]:
-        if not line.startswith("\t") and (match := re.match(r"(\d+).*V(\d)\s*$", line)):
+        if not line.startswith(b"\t") and (match := re.match(rb"(\d+).*V(\d)\s*$", line)):
             found[int(match[1])] = int(match[2])
     return found
 
@@ -96,7 +103,7 @@ def read_udp_sockets() -> tuple[UdpSocket, ...]:
     for version, table in ((4, "udp"), (6, "udp6")):
         for line in _lines(table)[1:]:
             words = line.split()
-            address, _, port = words[1].partition(":")
+            address, _, port = words[1].partition(b":")
             found.append(
                 UdpSocket(
                     version,
@@ -165,17 +172,29 @@ def find_wsl() -> int:
     return 2 if "wsl2" in release or "microsoft-standard" in release else 1
 
 
-def _lines(table: str) -> list[str]:
-    return _read(f"{_NET}/{table}").splitlines()
+def _lines(table: str) -> list[bytes]:
+    """The lines of a table; none if there is no such table, as without IPv6."""
+    try:
+        return _split_lines(_read_bytes(f"{_NET}/{table}"))
+    except OSError:
+        return []
+
+
+def _split_lines(text: bytes) -> list[bytes]:
+    return text.removesuffix(b"\n").split(b"\n")
 
 
 def _read(path: str) -> str:
-    """A file's text; empty if there is none, as without IPv6 or for a program that has ended."""
+    """A file's text; empty if there is none, as of a program that has ended."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return _read_bytes(path).decode(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def _read_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _list(path: str) -> Iterator[str]:
@@ -185,16 +204,16 @@ def _list(path: str) -> Iterator[str]:
         return
 
 
-def _ipv4(text: str) -> str:
+def _ipv4(text: bytes) -> str:
     """An address as the kernel prints it: the number that its bytes are on this machine."""
     return str(IPv4Address(int(text, 16).to_bytes(4, sys.byteorder)))
 
 
-def _ipv6(text: str) -> str:
-    return str(IPv6Address(bytes.fromhex(text)))
+def _ipv6(text: bytes) -> str:
+    return str(IPv6Address(bytes.fromhex(text.decode())))
 
 
-def _ipv6_in_words(text: str) -> str:
+def _ipv6_in_words(text: bytes) -> str:
     """As `_ipv4`, of four numbers."""
     words = (int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, 32, 8))
     return str(IPv6Address(b"".join(words)))

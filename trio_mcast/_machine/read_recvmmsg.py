@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import mmap
 import os
 import socket
@@ -48,6 +49,9 @@ _MERGED_PER_READ: Final = 8
 
 # What pays for many only: it takes long to set up.
 _FEW: Final = 12
+
+# What a sandbox (seccomp) or an emulator answers to a system call that it does not let through.
+_REFUSALS_OF_CALL: Final = {errno.ENOSYS, errno.EPERM, errno.EACCES}
 
 # A socket that once held no more than one is read singly, until it has been found so many times in
 # a row to hold another one right after a read.
@@ -111,10 +115,12 @@ class BatchBuffers:
 
     Attributes:
       platform: the numbers and layouts of ancillary data
+      single_reads: how often a socket that holds little is read singly before it is read in batches
     """
 
     def __init__(self, platform: Platform) -> None:
         self.platform: Platform = platform
+        self.single_reads: float = _SINGLE_READS
         n = DATAGRAMS_PER_READ
         self._payloads = _map_memory(n * _SLOT_STRIDE)
         self._names = _map_memory(n * 32)
@@ -245,21 +251,31 @@ class RecvmmsgSocket(SystemSocket):
         super().__init__(buffers.platform, sock, plan, origin)
         self._buffers = buffers
         self._receive_one = sock.recvmsg
-        self._single_reads_left = _SINGLE_READS
+        self._single_reads_left = buffers.single_reads
 
     def read(self, found: list[Datagram], again: bool) -> int:
         if not self._single_reads_left:
-            datagrams, size = self._buffers.read(self._socket.fileno(), self.origin)
-            count = len(datagrams)
-            if count == 1:
-                self._single_reads_left = _SINGLE_READS
-            self._take_in(found, datagrams, size)
-            return count
+            try:
+                datagrams, size = self._buffers.read(self._socket.fileno(), self.origin)
+            except OSError as error:
+                if error.errno not in _REFUSALS_OF_CALL:
+                    raise
+                # Found here and not when the library is imported, for a program may shut itself in
+                # at any time. The plain call is let through, or Python itself would not work.
+                self._buffers.single_reads = math.inf
+            else:
+                count = len(datagrams)
+                if count == 1:
+                    self._single_reads_left = self._buffers.single_reads
+                self._take_in(found, datagrams, size)
+                return count
         try:
             data, messages, _flags, source = self._receive_one(_SLOT_SIZE, _CONTROL_SIZE)
         except (BlockingIOError, InterruptedError):
             return 0
-        self._single_reads_left = self._single_reads_left - 1 if again else _SINGLE_READS
+        self._single_reads_left = (
+            self._single_reads_left - 1 if again else self._buffers.single_reads
+        )
         if messages or self.unwanted_sources:
             datagrams = self._take_apart(data, messages, source)
             self._take_in(found, datagrams, len(data))

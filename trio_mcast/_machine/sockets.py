@@ -7,7 +7,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import trio
@@ -33,6 +34,21 @@ _JOINS_TO_TRY: Final = 4
 
 OpenSocket: TypeAlias = Callable[[socket.socket, SocketPlan, Origin], ReceivingSocket]
 """Makes a receiving socket of one that was set up as planned."""
+
+
+@contextmanager
+def naming_step(step: str) -> Iterator[None]:
+    """Have the system's refusal say what was being done, and what helps.
+
+    Raises:
+      SocketSetupError: instead of any other OSError
+    """
+    try:
+        yield
+    except SocketSetupError:
+        raise
+    except OSError as error:
+        raise add_remedy(SocketSetupError(step, error)) from error
 
 
 def kernel_error(number: int) -> OSError:
@@ -198,19 +214,26 @@ class SystemSocket(ReceivingSocket):
 
 def may_have_unread(sock: socket.socket, platform: Platform) -> bool:
     """Whether something has arrived that was not read; True where the system does not tell."""
-    if platform.queue_figures is None:
-        return True
-    level, number, _name = platform.queue_figures
-    return any(sock.getsockopt(level, number, 4))  # SK_MEMINFO_RMEM_ALLOC
+    words = _read_queue_figures(sock, platform)
+    return words is None or any(words[:4])  # SK_MEMINFO_RMEM_ALLOC
 
 
 def read_drop_count(sock: socket.socket, platform: Platform) -> int | None:
     """How many datagrams the kernel had to drop at this socket; None where it does not tell."""
+    words = _read_queue_figures(sock, platform)
+    if words is None:
+        return None
+    return int.from_bytes(words[4 * _MEMINFO_DROPS :][:4], sys.byteorder)
+
+
+def _read_queue_figures(sock: socket.socket, platform: Platform) -> bytes | None:
     if platform.queue_figures is None:
         return None
     level, number, _name = platform.queue_figures
-    words = sock.getsockopt(level, number, _MEMINFO_SIZE)
-    return int.from_bytes(words[4 * _MEMINFO_DROPS :][:4], sys.byteorder)
+    try:
+        return sock.getsockopt(level, number, _MEMINFO_SIZE)
+    except OSError:  # Linux before 4.12; gVisor and other sandboxes
+        return None
 
 
 def read_receive_buffer(sock: socket.socket, platform: Platform) -> int:

@@ -16,7 +16,7 @@ from . import listing
 from .machine import Changes, Machine
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
 from .sending import SendingSocket, SystemSendingSocket
-from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket
+from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket, naming_step
 
 if TYPE_CHECKING:
     from .inspector import Inspector
@@ -31,10 +31,12 @@ class ThisMachine(Machine):
         self.platform = current_platform()
 
     def list_interfaces(self) -> tuple[Interface, ...]:
-        return listing.list_interfaces()
+        with naming_step("list the network interfaces"):
+            return listing.list_interfaces()
 
     def default_interface(self, version: IPVersion) -> Interface | None:
-        return listing.find_default_interface(version)
+        with naming_step("list the network interfaces"):
+            return listing.find_default_interface(version)
 
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
         if sys.platform != "linux":

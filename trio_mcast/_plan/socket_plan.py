@@ -114,9 +114,13 @@ def ones(names: tuple[OptionName, ...]) -> tuple[SocketOption, ...]:
 def keep_to_memberships(family: Family) -> tuple[SocketOption, ...]:
     """Keep away what only others have joined.
 
-    For IPv6 on Linux it does not tell interfaces apart, so it cannot stand alone.
+    For IPv6 on Linux it does not tell interfaces apart, so it cannot stand alone. It is not needed
+    either, for the socket is bound to its group and its interface, and Linux before 4.20 has no
+    such option: without it a socket whose membership was lost may hear by somebody else's.
     """
-    return () if family.multicast_all is None else (int_option(family.multicast_all, 0),)
+    if family.multicast_all is None:
+        return ()
+    return (int_option(family.multicast_all, 0, optional=family.version == 6),)
 
 
 def v6_only(family: Family) -> tuple[SocketOption, ...]:

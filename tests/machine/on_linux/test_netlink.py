@@ -82,7 +82,7 @@ def message(kind: int, body: bytes) -> bytes:
 def test_recorded_announcements_of_links_are_read() -> None:
     links = [
         (kind, link.index, link.name, link.mtu, link.has_carrier, link.carrier_changes)
-        for kind, body in read_messages(RECORDED)
+        for kind, body, _flags in read_messages(RECORDED)
         if kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK) and (link := read_link(body))
     ]
     new, gone = netlink.RTM_NEWLINK, netlink.RTM_DELLINK
@@ -104,7 +104,7 @@ def test_recorded_announcements_of_links_are_read() -> None:
 def test_recorded_announcements_of_addresses_are_read() -> None:
     addresses = [
         (kind, read_address(body))
-        for kind, body in read_messages(RECORDED)
+        for kind, body, _flags in read_messages(RECORDED)
         if kind in (netlink.RTM_NEWADDR, netlink.RTM_DELADDR)
     ]
     new, gone = netlink.RTM_NEWADDR, netlink.RTM_DELADDR
@@ -162,7 +162,7 @@ def test_an_impossible_length_ends_the_reading(length: int) -> None:
 def test_any_bytes_can_be_taken_apart(data: bytes) -> None:
     messages = list(read_messages(data))
     assert len(messages) <= len(data) // 16
-    assert sum(len(body) for _kind, body in messages) <= len(data)
+    assert sum(len(body) for _kind, body, _flags in messages) <= len(data)
     attributes = read_attributes(data)
     assert len(attributes) <= len(data) // 4
     assert all(value in data for value in attributes.values())
@@ -350,4 +350,11 @@ def test_a_refusal_of_the_kernel_is_an_error(answering: Any) -> None:
         list_links()
     assert kernel.is_closed
     answering(message(netlink.NLMSG_ERROR, refusal))
+    with pytest.raises(PermissionError):
+        find_outgoing_interface(ip_address("192.0.2.1"))
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL])
+def test_no_route_is_no_interface(answering: Any, number: int) -> None:
+    answering(message(netlink.NLMSG_ERROR, struct.pack("=i", -number) + bytes(16)))
     assert find_outgoing_interface(ip_address("192.0.2.1")) is None
