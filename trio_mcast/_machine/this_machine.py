@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -27,8 +28,12 @@ _per_thread = threading.local()
 class ThisMachine(Machine):
     """The operating system, by each one's own mechanisms."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_socket: Callable[[int], socket.socket] = make_udp_socket) -> None:
+        """Args:
+        make_socket: makes a UDP socket of an address family
+        """
         self.platform = current_platform()
+        self._make_socket = make_socket
 
     def list_interfaces(self) -> tuple[Interface, ...]:
         with naming_step("list the network interfaces"):
@@ -91,10 +96,10 @@ class ThisMachine(Machine):
 
     def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
         make = _find_way_to_read()
-        return make(carry_out(plan, self.platform, make_udp_socket), plan, Origin.of(plan, port))
+        return make(carry_out(plan, self.platform, self._make_socket), plan, Origin.of(plan, port))
 
     def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
-        return SystemSendingSocket(plan, self.platform, make_udp_socket, _may_segment)
+        return SystemSendingSocket(plan, self.platform, self._make_socket, _may_segment)
 
 
 def _open_socket_set() -> SocketSet | None:
