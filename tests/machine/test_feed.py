@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import trio
@@ -11,7 +13,8 @@ import trio.testing
 
 import trio_mcast.testing
 from trio_mcast._base.interface import Interface
-from trio_mcast._interfaces.following import Change
+from trio_mcast._interfaces.following import Change, Event, LinkSeen
+from trio_mcast._machine.announcement_socket import AnnouncementSocket
 from trio_mcast._machine.feed import FeedShare, follow_interfaces
 from trio_mcast.testing import make_interface
 from trio_mcast.testing.machine import MemoryChanges, MemoryMachine
@@ -44,12 +47,40 @@ class WatchedMachine(MemoryMachine):
         return super().open_changes() if self._announces else None
 
 
+class SocketChanges(AnnouncementSocket):
+    """Announced by a socket, as a kernel does: what somebody has read wakes nobody else."""
+
+    is_complete = True
+
+    def __init__(self) -> None:
+        own, self.kernel = socket.socketpair()
+        super().__init__(own)
+
+    def _parse(self, data: bytes) -> list[Event]:
+        return [LinkSeen(index) for index in data]
+
+    def close(self) -> None:
+        super().close()
+        self.kernel.close()
+
+
+class SocketMachine(WatchedMachine):
+    def open_changes(self) -> SocketChanges:  # type: ignore[override]
+        self.opened += 1
+        self.announcements = SocketChanges()
+        return self.announcements
+
+    def say(self, *indexes: int) -> None:
+        self.announcements.kernel.send(bytes(indexes))
+
+
 async def wait_all(shares: list[FeedShare], take: Callable[[int, Change], None]) -> None:
-    """Tasks that wait for their shares, for ever."""
+    """Tasks that wait for their shares, until those are closed."""
 
     async def wait(number: int, share: FeedShare) -> None:
-        while True:
-            take(number, await share.wait())
+        with suppress(trio.ClosedResourceError):
+            while True:
+                take(number, await share.wait())
 
     async with trio.open_nursery() as nursery:
         for number, share in enumerate(shares):
@@ -91,7 +122,7 @@ async def test_when_the_one_that_reads_leaves_another_reads(nursery: trio.Nurser
     await trio.testing.wait_all_tasks_blocked()
     left = set(range(6))
     while len(left) > 1:
-        reader = next(n for n in left if shares[n] is shares[n]._feed.reader)
+        reader = next(n for n in left if shares[n]._reading is not None)
         left.remove(reader)
         if reader % 2:
             scopes[reader].cancel()
@@ -105,12 +136,68 @@ async def test_when_the_one_that_reads_leaves_another_reads(nursery: trio.Nurser
     nursery.cancel_scope.cancel()
 
 
+async def test_one_that_is_woken_to_read_and_closed_at_once_passes_it_on(
+    nursery: trio.Nursery,
+) -> None:
+    machine = WatchedMachine(ETH0)
+    shares = [follow_interfaces(machine) for _ in range(4)]
+    told: list[int] = []
+
+    async def wait(number: int) -> None:
+        try:
+            while True:
+                await shares[number].wait()
+                told.append(number)
+        except trio.ClosedResourceError:
+            pass
+
+    for number in range(4):
+        nursery.start_soon(wait, number)
+    await trio.testing.wait_all_tasks_blocked()
+    order = sorted(range(4), key=lambda number: shares[number]._reading is None)
+    for number in order[:3]:
+        shares[number].close()
+        await trio.lowlevel.checkpoint()
+    machine.announce_everything()
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == order[3:]
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_one_that_reads_is_told_what_another_has_read(nursery: trio.Nursery) -> None:
+    machine = SocketMachine(ETH0)
+    share = follow_interfaces(machine)
+    told: list[Change] = []
+    nursery.start_soon(wait_all, [share], lambda _n, change: told.append(change))
+    await trio.testing.wait_all_tasks_blocked()
+    machine.say(ETH0.index)
+    follow_interfaces(machine).close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [change.concerned for change in told] == [{ETH0.index}]
+    machine.say(ETH0.index)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(told) == 2, "it reads again"
+    share.close()
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_closed_is_not_told_what_happened_before() -> None:
+    machine = WatchedMachine(ETH0)
+    share, other = follow_interfaces(machine), follow_interfaces(machine)
+    machine.set_interfaces(())
+    await other.wait()
+    share.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await share.wait()
+
+
 async def test_a_listing_is_up_to_date_before_anyone_has_read() -> None:
     machine = WatchedMachine(ETH0)
     first = follow_interfaces(machine)
     machine.set_interfaces((ETH0, ETH1))
     second = follow_interfaces(machine)
-    assert second.listing == second.look() == first.look() == (ETH0, ETH1)
+    assert second.listing == (ETH0, ETH1)
+    assert second.catch_up() is None
     assert first.listing == (ETH0,)
     assert machine.listings == 2, "as nothing else was announced"
     assert (await first.wait()).listing == (ETH0, ETH1)
@@ -152,7 +239,8 @@ async def test_each_machine_has_a_feed_of_its_own() -> None:
     shares = [follow_interfaces(machine) for machine in (one, other)]
     one.set_interfaces((ETH0, ETH1))
     assert (await shares[0].wait()).listing == (ETH0, ETH1)
-    assert shares[1].look() == (ETH1,)
+    assert shares[1].catch_up() is None
+    assert shares[1].listing == (ETH1,)
 
 
 # --- Trouble -------------------------------------------------------------------------------------
@@ -184,6 +272,22 @@ async def test_after_a_look_that_failed_everything_is_looked_at_anew(
     change = await share.wait()
     assert machine.refusals == []
     assert change.were_lost
+
+
+async def test_what_was_announced_to_a_look_that_failed_is_not_lost(nursery: trio.Nursery) -> None:
+    machine = SocketMachine(ETH0)
+    share = follow_interfaces(machine)
+    told: list[Change] = []
+    nursery.start_soon(wait_all, [share], lambda _n, change: told.append(change))
+    await trio.testing.wait_all_tasks_blocked()
+    machine.refusals = [OSError(errno.EMFILE, "no more")]
+    machine.say(ETH0.index)
+    with pytest.raises(OSError, match="no more"):
+        follow_interfaces(machine)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [change.concerns(ETH0.index) for change in told] == [True]
+    share.close()
+    nursery.cancel_scope.cancel()
 
 
 # --- Without announcements -----------------------------------------------------------------------

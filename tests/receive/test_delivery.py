@@ -127,6 +127,7 @@ class ModelSet(SocketSet):
         self.waiting = Wait()
         self.waiting_for_alarm = Wait()
         self.is_armed = False
+        self.is_closed = False
         self.armings = 0
 
     @property
@@ -141,6 +142,7 @@ class ModelSet(SocketSet):
 
     def add(self, sock: ReceivingSocket) -> int:
         assert isinstance(sock, ModelSocket)
+        self._require_open()
         if sock.number in self.refused:
             raise OSError("no room for one more")
         self.sockets[sock.number] = sock
@@ -154,9 +156,11 @@ class ModelSet(SocketSet):
         sock.socket_set = None
 
     def ready(self) -> list[int]:
+        self._require_open()
         return [number for number, sock in self.sockets.items() if sock.is_readable]
 
     async def wait(self) -> None:
+        self._require_open()
         await self.waiting(lambda: self.is_readable)
 
     def interrupt(self) -> None:
@@ -164,20 +168,28 @@ class ModelSet(SocketSet):
 
     def arm(self) -> None:
         assert not self.is_armed
+        self._require_open()
         self.is_armed = True
         self.armings += 1
         self.look()
 
     def disarm(self) -> None:
         assert self.is_armed
+        self._require_open()
         self.is_armed = False
 
     async def wait_for_alarm(self) -> None:
+        self._require_open()
         await self.waiting_for_alarm(lambda: self.is_armed and self.is_readable)
 
     def close(self) -> None:
+        self.is_closed = True
         self.waiting.wake(interrupts=True)
         self.waiting_for_alarm.wake(interrupts=True)
+
+    def _require_open(self) -> None:
+        if self.is_closed:  # as a closed epoll object says
+            raise ValueError("I/O operation on closed epoll object")
 
 
 class Scene:

@@ -1,9 +1,9 @@
 """What happens to a machine's interfaces: one feed for all receivers and senders of a `trio.run`.
 
 Whoever follows interfaces has a share in the feed. What is announced is read, and the interfaces
-are listed, once for all shares. There is no task for it: of those who wait for their share one
-waits for the announcements, and when it leaves another does. The feed is opened with the first
-share and closed with the last.
+are listed, once for all shares. There is no task for it: of those who wait for their share one, the
+reader, waits for the announcements, and when it leaves another does. The feed is opened with the
+first share and closed with the last.
 """
 
 from __future__ import annotations
@@ -46,108 +46,117 @@ def follow_interfaces(machine: Machine) -> FeedShare:
     key = (machine, machine.place())
     feed = feeds.get(key)
     if feed is None:
-        feed = InterfaceFeed(machine)
-        feeds[key] = feed
-    share = FeedShare(feed)
+        feed = feeds[key] = InterfaceFeed(machine, key)
     try:
-        feed.add(share)
+        return feed.open_share()
     except BaseException:
-        share.close()
+        feed.close_if_unused()
         raise
-    return share
 
 
 class FeedShare:
     """What one receiver, one sender or one program that watches is told.
 
     Attributes:
-      listing: the interfaces as they were when this was opened, or the last `wait` ended
+      listing: the interfaces as they were when this was opened, or when a change was last taken
     """
 
     def __init__(self, feed: InterfaceFeed) -> None:
         self.listing: tuple[Interface, ...] = ()
         self._feed = feed
         self._pending: Change | None = None
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._reading: trio.CancelScope | None = None  # while it waits for the announcements
+        self._parked = trio.lowlevel.ParkingLot()  # while another share reads
+        self._reading: trio.CancelScope | None = None  # while this one does
         self._is_closed = False
 
     async def wait(self) -> Change:
-        """Return what has happened since the last time, as soon as something has.
+        """Return what has happened since the last change was taken, as soon as something has.
 
         Raises:
           trio.ClosedResourceError: this was closed
         """
         await trio.lowlevel.checkpoint()
-        while self._pending is None:
-            if self._is_closed:
-                raise trio.ClosedResourceError
-            # One of those who wait reads for all. A task for it would need a nursery that outlives
-            # every receiver, which only a system task has, and whose failure would end the program.
-            if self._feed.reader is None:
-                await self._read()
-            else:
-                await self._waiting.park()
-        change, self._pending = self._pending, None
-        self.listing = change.listing
-        return change
-
-    async def _read(self) -> None:
-        """Wait for the announcements and read them, for every share."""
-        self._feed.reader = self
+        feed = self._feed
         try:
-            with trio.CancelScope() as self._reading:
-                await self._feed.read()
+            while True:
+                # Asked first: what was told just before it was closed concerns it no more.
+                if self._is_closed:
+                    raise trio.ClosedResourceError
+                if (change := self._take()) is not None:
+                    return change
+                # One of those who wait reads for all. A task for it would need a nursery that
+                # outlives every receiver, which only a system task has, and whose failure would
+                # end the program.
+                if feed.has_reader:
+                    await self._parked.park()
+                    continue
+                feed.has_reader = True
+                try:
+                    with trio.CancelScope() as self._reading:
+                        await feed.read()
+                finally:
+                    self._reading = None
+                    feed.has_reader = False
         finally:
-            self._reading = self._feed.reader = None
-            self._feed.wake_another()
+            # Whichever way it leaves: it may have been the reader, or woken in order to become it.
+            feed.find_reader()
 
-    def look(self) -> tuple[Interface, ...]:
-        """The interfaces as they are now. What `wait` returns is not affected.
+    def catch_up(self) -> Change | None:
+        """See at once what has happened since the last change was taken; None: nothing.
 
         Raises:
-          OSError: they cannot be listed
+          OSError: the interfaces cannot be listed
         """
-        return self._feed.look()
+        self._feed.catch_up()
+        return self._take()
 
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            if self._reading is not None:
-                self._reading.cancel()
-            self.wake()
-            self._feed.remove(self)
+    def _take(self) -> Change | None:
+        change, self._pending = self._pending, None
+        if change is not None:
+            self.listing = change.listing
+        return change
 
     def tell(self, change: Change) -> None:
         before = self._pending
         self._pending = change if before is None else before.followed_by(change)
         self.wake()
 
-    def forget(self) -> None:
-        """What was told so far is in the listing."""
-        self._pending = None
+    def become_reader(self) -> bool:
+        """Have it read for all, if it waits; whether it does."""
+        waits = bool(self._parked)
+        self._parked.unpark_all()
+        return waits
 
-    def wake(self) -> bool:
-        """Have it look what there is; whether it was waiting."""
-        was_waiting = bool(self._waiting)
-        self._waiting.unpark_all()
-        return was_waiting
+    def wake(self) -> None:
+        """Have it look what there is. What it reads may have been read by somebody else."""
+        self._parked.unpark_all()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._feed.remove(self)
+            self.wake()
 
 
 class InterfaceFeed:
     """Reads what is announced, and tells every share what it means.
 
     Attributes:
-      reader: the share that waits for the announcements
+      has_reader: one of the shares waits for the announcements
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, key: Hashable) -> None:
+        """Args:
+        key: by which it is found
+        """
         self._machine = machine
-        self._key = (machine, machine.place())
-        self.reader: FeedShare | None = None
+        self._key = key
+        self.has_reader: bool = False
         self._shares: dict[FeedShare, None] = {}
         self._tracker = LinkTracker()
-        self._has_lost_track = False
+        self._has_lost_track = False  # nothing is known until a look succeeds
         self._next_poll = trio.current_time() + _POLL_SECONDS
         # In this order, so that nothing is missed between the two.
         self._changes = machine.open_changes()
@@ -158,19 +167,19 @@ class InterfaceFeed:
             self._close_changes()
             raise
 
-    def add(self, share: FeedShare) -> None:
-        """Have a share told what happens from now on; its listing is up to date."""
+    def open_share(self) -> FeedShare:
+        """A share whose listing is up to date, and which is told what happens from now on."""
+        self.catch_up()
+        share = FeedShare(self)
+        share.listing = self._listing
         self._shares[share] = None
-        share.listing = self.look()
-        share.forget()
-
-    def look(self) -> tuple[Interface, ...]:
-        """The interfaces as they are now. Where all is announced, that is cheap."""
-        self._catch_up()
-        return self._listing
+        return share
 
     def remove(self, share: FeedShare) -> None:
         self._shares.pop(share, None)
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
         if not self._shares and _feeds.get().get(self._key) is self:
             del _feeds.get()[self._key]
             self._close_changes()
@@ -179,14 +188,19 @@ class InterfaceFeed:
         if self._changes is not None:
             self._changes.close()
 
+    def find_reader(self) -> None:
+        """If nobody reads, have one do it of those who wait, if any."""
+        if not self.has_reader:
+            any(share.become_reader() for share in self._shares)
+
     # What happens
 
     async def read(self) -> None:
         """Wait until something is announced, and tell it."""
         try:
             await self._wait()
-            self._catch_up()
-        except OSError:  # out of descriptors, say: nothing is known until a look succeeds
+            self._tell(self._find_change())
+        except OSError:  # out of descriptors, say
             self._has_lost_track = True
             await trio.sleep(_POLL_SECONDS)
 
@@ -199,21 +213,36 @@ class InterfaceFeed:
         else:
             await self._changes.wait()
 
-    def wake_another(self) -> None:
-        """The reader has left: another share that waits is to read."""
-        for share in self._shares:
-            if share.wake():
-                return
+    def catch_up(self) -> None:
+        """Read what was announced, look what that means, and tell it.
 
-    def _catch_up(self) -> None:
-        """Read what was announced, look what that means, and tell it."""
+        Where all is announced, that is cheap as long as nothing is.
+
+        Raises:
+          OSError: the interfaces cannot be listed. What was announced is not lost by that: the next
+            time everything is looked at
+        """
+        try:
+            self._tell(self._find_change())
+        except OSError:
+            self._has_lost_track = True
+            for share in self._shares:  # the reader waits for announcements that were just read
+                share.wake()
+            raise
+
+    def _tell(self, change: Change | None) -> None:
+        if change is not None:
+            for share in self._shares:
+                share.tell(change)
+
+    def _find_change(self) -> Change | None:
         changes = self._changes
         is_complete = changes is not None and changes.is_complete
         events: list[Event] = [EventsLost()] if self._has_lost_track else []
         if changes is not None:
             events += changes.read()
         if is_complete and not events:
-            return
+            return None
         before = self._listing
         # Groups end whenever any program on the host leaves one. That changes no interface, and a
         # listing of hundreds takes milliseconds.
@@ -228,6 +257,4 @@ class InterfaceFeed:
         change = self._tracker.read(events, self._listing, before, now)
         if change.calls_for_a_look():
             change = change.with_groups(self._machine.list_groups())
-        if events or change.concerned:
-            for share in list(self._shares):  # a copy: who is told may close its share
-                share.tell(change)
+        return change if events or change.concerned else None

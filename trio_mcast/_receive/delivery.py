@@ -370,6 +370,8 @@ class Delivery:
                 await self._sockets.wait_for_alarm()
             except trio.ClosedResourceError:
                 return
+            if self._is_closed:  # just after the alarm went off
+                return
             self._disarm(self._sockets)
             self._is_alert = True
             await self._stand_in()
@@ -468,5 +470,6 @@ class Delivery:
         self._held.clear()
         self._serve()
         self._room_made.unpark_all()
+        self._is_armed = False
         if self._sockets is not None:
             self._sockets.close()

@@ -69,7 +69,10 @@ class Memberships:
         """The first joins. From now on, nothing that happens to interfaces is missed."""
         if self._settings.follow:
             self._feed = follow_interfaces(self._machine)
-        self.join(requests)
+            listing = self._feed.listing
+        else:
+            listing = self._machine.list_interfaces()
+        self._join(requests, listing)
 
     def attach(self, nursery: trio.Nursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
@@ -119,7 +122,15 @@ class Memberships:
     @trio.lowlevel.enable_ki_protection
     def join(self, requests: Sequence[JoinRequest]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
-        listing = self._machine.list_interfaces() if self._feed is None else self._feed.look()
+        if self._feed is None:
+            self._join(requests, self._machine.list_interfaces())
+            return
+        # What has happened before is adapted to first, for it is about the memberships of before.
+        if (change := self._feed.catch_up()) is not None:
+            self._adapt(change)
+        self._join(requests, self._feed.listing)
+
+    def _join(self, requests: Sequence[JoinRequest], listing: tuple[Interface, ...]) -> None:
         self._see_own_addresses(listing)
         # Nothing of this is seen until all has succeeded, so a failure has nothing to undo here.
         joining: dict[Key, Membership] = {}
@@ -311,7 +322,8 @@ class Memberships:
                     change = await feed.wait()
                 except trio.ClosedResourceError:
                     return
-            self._adapt(change)
+            if not self.is_closed:  # as it may have been at the very moment of trying again
+                self._adapt(change)
 
     def _is_any_due(self) -> bool:
         return any(membership.is_due for membership in self._by_key.values())

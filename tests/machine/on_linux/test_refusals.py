@@ -161,9 +161,8 @@ async def attempt(step: Callable[[], Awaitable[object] | object]) -> None:
         result = step()
         if isinstance(result, Awaitable):
             await result
-    except DOCUMENTED as error:
-        if isinstance(error, OSError):
-            assert error.errno in ERRORS
+    except DOCUMENTED:
+        pass
 
 
 async def program(card: Card, port: int, family: int) -> None:
