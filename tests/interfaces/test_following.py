@@ -59,6 +59,7 @@ class ModelMembership:
             self.group,
             is_absent=self.is_absent,
             works=self.is_joined,
+            reason=self.selection if self.selection.is_named else None,
         )
 
 
@@ -291,7 +292,8 @@ def change_after(
 
 def joined(group: IPv4Address | IPv6Address, *, is_named: bool = False) -> Held:
     selection = Selection.parse("eth2") if is_named else Selection()
-    return Held(interface(2), selection, group.version, group)
+    reason = selection if is_named else None
+    return Held(interface(2), selection, group.version, group, reason=reason)
 
 
 def action_after(held: Held, change: Change) -> Action:

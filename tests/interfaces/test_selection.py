@@ -192,6 +192,11 @@ def test_a_zone_restricts_a_selection(given: Any, zone: str, meant: list[str]) -
             selection.require(LISTING, 4)
 
 
+def test_what_was_left_by_zone_and_selection_is_what_both_mean() -> None:
+    left = Selection().leaving(Selection.parse(["eth0", "eth1"]).in_zone("eth0"))
+    assert names(left.find(LISTING, 4)) == ["eth1", "{0A1B}"]
+
+
 def test_what_was_left_is_covered_no_longer() -> None:
     selection = Selection.parse(["eth0", "192.0.2.0/24", "tun0"])
     without = selection.leaving(Selection.parse(2)).leaving(Selection.parse(None).in_zone("12"))
@@ -209,7 +214,6 @@ STRANGER = interface("tun9", 3, "203.0.113.1/24")
 RENAMED = replace(ETH1, name="lan1", friendly_name="lan1", index=33)
 
 STILL_MEANT: list[tuple[Any, str | None, list[Interface]]] = [
-    (None, None, [ETH1, AGAIN]),
     ("eth1", None, [ETH1, AGAIN]),
     (ETH1, None, [ETH1, AGAIN]),
     (3, None, [ETH1, STRANGER]),
@@ -221,7 +225,6 @@ STILL_MEANT: list[tuple[Any, str | None, list[Interface]]] = [
     ("198.51.100.0/24", "eth1", [ETH1, AGAIN]),
     ("198.51.100.0/24", "3", [ETH1]),
     (["tun9", "eth1"], None, [ETH1, AGAIN]),
-    ("tun9", None, []),
 ]
 
 
@@ -230,8 +233,13 @@ def test_what_was_meant_before_is_meant_again_for_the_same_reason(
     given: Any, zone: str | None, meant: list[Interface]
 ) -> None:
     selection = Selection.parse(given).in_zone(zone)
-    found = [i for i in (ETH1, AGAIN, STRANGER, RENAMED) if selection.still_means(ETH1, i)]
-    assert found == meant
+    reason = selection.reason_for(ETH1)
+    assert reason is not None
+    assert [i for i in (ETH1, AGAIN, STRANGER, RENAMED) if reason.covers(i)] == meant
+
+
+def test_what_was_not_named_was_meant_for_no_reason_of_its_own() -> None:
+    assert Selection().reason_for(ETH1) is None
 
 
 @pytest.mark.parametrize(("has_ipv6", "told"), [(None, True), (False, False), (True, True)])
@@ -314,7 +322,9 @@ def test_what_was_found_is_still_meant_as_long_as_it_is_called_the_same(
 ) -> None:
     selection = Selection.parse(selector)
     for found in selection.find(listing):
-        assert selection.still_means(found, replace(found, mtu=9000))
+        reason = selection.reason_for(found)
+        assert reason is not None
+        assert reason.covers(replace(found, mtu=9000))
 
 
 @given(versions, listings)

@@ -29,8 +29,8 @@ with the same name, index and hardware address looks as it did. So the rules are
    does.
 7. As long as nothing else is known it is the index that counts: names can change. When an
    interface has gone, another may have been given its index. Then what was held there moves to
-   whatever the selection still means, for the same reason as before (`Selection.still_means`). If
-   there is none, what was named waits for it, and the rest is forgotten.
+   whatever is meant now for the same reason (`Selection.reason_for`). If there is none, what was
+   named waits for it, and the rest is forgotten.
 
 "Linux", "the kernel" and the numbers: seen on Linux 6.18 between network namespaces.
 """
@@ -298,6 +298,8 @@ class Held:
       is_absent: the interface was gone the last time
       works: it is joined, or can send, as far as the library knows
       is_due: if it does not work, try it again whatever was announced
+      reason: the part of the selection by which the interface was meant when it was chosen; None:
+        its name, whatever that is by now
     """
 
     interface: Interface
@@ -307,6 +309,7 @@ class Held:
     is_absent: bool = False
     works: bool = True
     is_due: bool = False
+    reason: Selection | None = None
 
 
 class Action(Enum):
@@ -351,14 +354,15 @@ def decide(
 
 
 def _find_again(held: Held, change: Change, taken: Collection[int]) -> Interface | None:
-    """The interface that is meant now by what meant the one before."""
-    before, selection = held.interface, held.selection
-    # What waits has looked at all others already, and found none.
+    """The interface that is meant now for the reason for which the one before was."""
+    before, selection, reason = held.interface, held.selection, held.reason
+    # Something absent was looked for in all the listing when it went: only what is new can be it.
     pool = list(change.candidates()) if held.is_absent else list(change.listing)
     pool.sort(key=lambda interface: interface.index != before.index)  # its own index goes first
     for interface in pool:
         fits = selection.is_named or selection.covers(interface, held.version)
-        if fits and interface.index not in taken and selection.still_means(before, interface):
+        is_meant = interface.name == before.name if reason is None else reason.covers(interface)
+        if fits and is_meant and interface.index not in taken:
             return interface
     return None
 

@@ -107,12 +107,12 @@ class Selection:
       selectors: what was named, each for itself. None: every interface that is up, can multicast,
         is not loopback, no port of a bridge and the like, and has what the IP version needs
       zone: the one that the zone of a group restricts this to
-      without: what was taken out again
+      without: what was taken out again, by what was named
     """
 
     selectors: tuple[Selector, ...] | None = None
     zone: ByName | None = None
-    without: tuple[Selector, ...] = ()
+    without: tuple[Selection, ...] = ()
 
     @classmethod
     def parse(cls, value: object) -> Selection:
@@ -155,7 +155,7 @@ class Selection:
         """
         found = tuple(listing)
         if self.without:
-            left = {i.index for selector in self.without for i in _find(selector, found)}
+            left = {i.index for other in self.without for i in other.find(found)}
             found = tuple(i for i in found if i.index not in left)
         if self.zone is not None:
             found = _find(self.zone, found)
@@ -187,21 +187,21 @@ class Selection:
     def covers(self, interface: Interface, version: IPVersion | None = None) -> bool:
         return bool(self.find((interface,), version))
 
-    def still_means(self, before: Interface, now: Interface) -> bool:
-        """Whether the one interface was meant and the other is now, for the same reason.
+    def reason_for(self, interface: Interface) -> Selection | None:
+        """That part of this which means one interface; None if nothing was named.
 
-        It is asked when an interface has gone, or may have: its index may be another's by now.
+        When the interface has gone and its index may be another's, the reason tells which of those
+        that are there now is meant. It is kept from the beginning: an interface may be renamed, or
+        lose its address, before it goes.
         """
         if not self.is_named:
-            return before.name == now.name
-        return (
-            self.selectors is None
-            or any(s.matches(before) and s.matches(now) for s in self.selectors)
-        ) and (self.zone is None or (self.zone.matches(before) and self.zone.matches(now)))
+            return None
+        matching = tuple(s for s in self.selectors or () if s.matches(interface))
+        return Selection(matching or None, self.zone)
 
     def leaving(self, other: Selection) -> Selection:
         """This, but for what another one names, now and later."""
-        return replace(self, without=tuple(dict.fromkeys(self.without + other.named)))
+        return replace(self, without=tuple(dict.fromkeys((*self.without, other))))
 
 
 def _fits(interface: Interface, version: IPVersion | None) -> bool:

@@ -8,7 +8,8 @@ first share and closed with the last.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Callable, Hashable
 from typing import Final, TypeAlias
 
 import trio
@@ -26,6 +27,9 @@ from .machine import Machine
 
 # Where a system announces nothing, or nothing to us.
 _POLL_SECONDS: Final = 2.0
+
+# What failed because something had run out, nothing announces when there is enough again.
+_RETRY_SECONDS: Final = 1.0
 
 _Feeds: TypeAlias = "dict[Hashable, InterfaceFeed]"
 
@@ -100,6 +104,26 @@ class FeedShare:
         finally:
             # Whichever way it leaves: it may have been the reader, or woken in order to become it.
             feed.find_reader()
+
+    @trio.lowlevel.enable_ki_protection
+    async def follow(self, adapt: Callable[[Change], None], is_due: Callable[[], bool]) -> None:
+        """Adapt to every change, until this is closed. For tasks that must not fail.
+
+        Args:
+          adapt: is told of a change, and raises nothing
+          is_due: whether something failed of which nothing announces that it may work again. Then
+            `adapt` is called after a while although nothing has changed
+        """
+        while not self._is_closed:
+            change = Change(self.listing)
+            with trio.move_on_after(_RETRY_SECONDS if is_due() else math.inf):
+                try:
+                    change = await self.wait()
+                except trio.ClosedResourceError:
+                    return
+            # It may have been closed at the very moment of trying again.
+            if not self._is_closed:
+                adapt(change)
 
     def catch_up(self) -> Change | None:
         """See at once what has happened since the last change was taken; None: nothing.

@@ -138,7 +138,10 @@ class SystemSendingSocket(SendingSocket):
         interface = self._plan.interface
         assert interface is not None
         if self._segmenting is None:  # asked late, since most programs never send in batches
-            self._segmenting = self._may_segment(interface)
+            try:
+                self._segmenting = self._may_segment(interface)
+            except OSError:  # out of descriptors, say: ask again the next time
+                return 1
         # A datagram above the MTU travels in fragments, and what is to be segmented cannot be.
         if not self._segmenting or not 0 < size <= interface.mtu - _HEADERS:
             return 1

@@ -74,7 +74,8 @@ class Broadcast(Generic[T]):
 
     def publish(self, event: T) -> None:
         for stream in list(self._streams):
-            stream._add(event)
+            if not stream._is_closed:
+                stream._add(event)
 
     def end(self) -> None:
         for stream in list(self._streams):

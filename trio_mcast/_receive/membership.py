@@ -86,6 +86,7 @@ class Membership:
         self.group: IPv4Address | IPv6Address = request.group.address
         self.interface: Interface = interface
         self.filter: SourceFilter = request.filter
+        self._reason = request.selection.reason_for(interface)
         self.is_absent: bool = False
         self.error: OSError | None = None
         self._settings = settings
@@ -279,6 +280,7 @@ class Membership:
             is_absent=self.is_absent,
             works=self.is_joined,
             is_due=self.is_due,
+            reason=self._reason,
         )
 
     def status(self) -> MembershipStatus:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, takewhile
-from typing import Final
 
 import trio
 
@@ -28,9 +26,6 @@ from .delivery import Delivery
 from .events import Broadcast
 from .join_request import JoinRequest
 from .membership import Figures, Key, Membership, ReceiverSettings, open_all
-
-# What failed because something had run out, nothing announces when there is enough again.
-_RETRY_SECONDS: Final = 1.0
 
 
 class Memberships:
@@ -82,7 +77,12 @@ class Memberships:
             for sock in membership.sockets:
                 self._start_task(membership, sock)
         if self._feed is not None:
-            nursery.start_soon(self._follow, self._feed, name="trio_mcast: follow interfaces")
+            nursery.start_soon(
+                self._feed.follow,
+                self._adapt,
+                self._is_any_due,
+                name="trio_mcast: follow interfaces",
+            )
 
     def close(self) -> None:
         if self.is_closed:
@@ -310,20 +310,6 @@ class Memberships:
             self.delivery.fail(error)
 
     # Following
-
-    @trio.lowlevel.enable_ki_protection
-    async def _follow(self, feed: FeedShare) -> None:
-        """The task that keeps the memberships alive. It never raises."""
-        while True:
-            # If nothing happens until it is time to try again: a change in which nothing changed.
-            change = Change(feed.listing)
-            with trio.move_on_after(_RETRY_SECONDS if self._is_any_due() else math.inf):
-                try:
-                    change = await feed.wait()
-                except trio.ClosedResourceError:
-                    return
-            if not self.is_closed:  # as it may have been at the very moment of trying again
-                self._adapt(change)
 
     def _is_any_due(self) -> bool:
         return any(membership.is_due for membership in self._by_key.values())

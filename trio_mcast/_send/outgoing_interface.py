@@ -15,8 +15,9 @@ from .._base.datagram import SocketAddress
 from .._base.errors import SendError, SocketSetupError
 from .._base.interface import Interface
 from .._base.remedies import add_remedy
+from .._interfaces.selection import Selection
 from .._machine.sending import Payload, SendingSocket
-from .._machine.sockets import kernel_error
+from .._machine.sockets import EXHAUSTED, kernel_error
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
 
@@ -49,11 +50,17 @@ class OutgoingInterface:
     def __init__(
         self,
         interface: Interface,
+        reason: Selection | None,
         planner: SenderPlanner,
         open_socket: Callable[[SocketPlan], SendingSocket],
     ) -> None:
-        """Plan it; nothing is opened yet."""
+        """Plan it; nothing is opened yet.
+
+        Args:
+          reason: as `Held` has it
+        """
         self.interface: Interface = interface
+        self.reason: Selection | None = reason
         self.socket: SendingSocket | None = None
         self.figures: SentFigures = SentFigures()
         self.changed: trio.Event = trio.Event()
@@ -63,6 +70,7 @@ class OutgoingInterface:
         self._open_socket = open_socket
         self._plan = planner.plan(interface)
         self._refusal: OSError | None = None
+        self._last_port = 0
         self._writing = trio.Lock()  # trio lets only one task wait for a socket
 
     @property
@@ -83,12 +91,18 @@ class OutgoingInterface:
         """Whoever waits for the socket is woken by a ClosedResourceError."""
         self.is_closed = for_good
         if self.socket is not None:
+            self._last_port = self.socket.port
             self.socket.close()
             self.socket = None
         self.changed.set()
         self.changed = trio.Event()
 
     # Following the interface
+
+    @property
+    def is_due(self) -> bool:
+        """It failed for want of something of which nothing announces that there is enough again."""
+        return self._refusal is not None and self._refusal.errno in EXHAUSTED
 
     def see_interface(self, interface: Interface, *, must_reopen: bool) -> None:
         """The interface is there, perhaps again, perhaps changed: open anew if that matters."""
@@ -115,7 +129,6 @@ class OutgoingInterface:
 
     def _reopen(self, plan: SocketPlan) -> None:
         """Open anew, from the port of before if it is still free: somebody may know it."""
-        port = 0 if self.socket is None else self.socket.port
         self.close()
         try:
             self.open()
@@ -123,8 +136,8 @@ class OutgoingInterface:
             self._refuse_for_now(error)
             return
         self._refusal = None
-        if plan.bind is None and port and self.socket is not None:
-            self.socket.take_port(port)
+        if plan.bind is None and self._last_port and self.socket is not None:
+            self.socket.take_port(self._last_port)
 
     # Sending
 
@@ -161,7 +174,7 @@ class OutgoingInterface:
             with it, none was sent
         """
         refusal: SendError | None = None
-        before = self.figures.datagrams_sent
+        has_sent = False
         # What the kernel takes as one buffer it sends whole or not at all, so a piece is the
         # smallest part that can fail. One that cannot be sent so is sent datagram by datagram.
         most = self.require_socket(address, len(datagrams)).most_at_once(len(datagrams[0]))
@@ -172,13 +185,16 @@ class OutgoingInterface:
                 try:
                     if len(piece) == 1:
                         await self.send(piece[0], address)
-                    elif not await self._send_at_once(piece, address):
+                        has_sent = True
+                    elif await self._send_at_once(piece, address):
+                        has_sent = True
+                    else:
                         pieces += [[datagram] for datagram in piece]
                 except SendError as error:
                     if not to_the_end:
                         raise
                     refusal = refusal or error
-        if refusal is not None and self.figures.datagrams_sent == before:
+        if refusal is not None and not has_sent:
             raise refusal
 
     async def _send_at_once(self, run: list[bytes], address: SocketAddress) -> bool:

@@ -56,6 +56,7 @@ class OutgoingInterfaces:
         self._machine = machine
         self.planner: SenderPlanner = planner
         self._selection = selection
+        self._is_default = selection is None
         self._is_single = is_single
         self._feed: FeedShare | None = None
         self._is_closed = False
@@ -138,7 +139,11 @@ class OutgoingInterfaces:
             self._per_interface.remove(start)
 
     def _add(self, interface: Interface) -> None:
-        outgoing = OutgoingInterface(interface, self.planner, self._machine.open_sending_socket)
+        assert self._selection is not None
+        reason = None if self._is_default else self._selection.reason_for(interface)
+        outgoing = OutgoingInterface(
+            interface, reason, self.planner, self._machine.open_sending_socket
+        )
         outgoing.open()
         self.all.append(outgoing)
         for start in self._per_interface:
@@ -157,15 +162,13 @@ class OutgoingInterfaces:
 
     # Following
 
-    @trio.lowlevel.enable_ki_protection
     async def follow(self) -> None:
-        """The task that keeps the sockets alive. It never raises."""
+        """The task that keeps the sockets alive."""
         assert self._feed is not None
-        while True:
-            try:
-                self._adapt(await self._feed.wait())
-            except trio.ClosedResourceError:
-                return
+        await self._feed.follow(self._adapt, self._is_any_due)
+
+    def _is_any_due(self) -> bool:
+        return any(outgoing.is_due for outgoing in self.all)
 
     def _adapt(self, change: Change) -> None:
         """Do what the rules say."""
@@ -180,6 +183,8 @@ class OutgoingInterfaces:
                 self.planner.group.version,
                 is_absent=outgoing.is_absent,
                 works=outgoing.socket is not None,
+                is_due=outgoing.is_due,
+                reason=outgoing.reason,
             )
             action, interface = decide(held, change, taken)
             if interface is not None:
