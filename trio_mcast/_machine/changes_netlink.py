@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from .._interfaces.following import AddressSeen, Event, GroupEnded, LinkGone, LinkSeen
 from . import netlink
 from .announcement_socket import AnnouncementSocket
-from .sockets import naming_step
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -55,8 +54,7 @@ class NetlinkChanges(AnnouncementSocket):
         return True
 
     def look(self) -> list[Event]:
-        with naming_step("list the network interfaces"):
-            return [_link_seen(link) for link in netlink.list_links()]
+        return [_link_seen(link) for link in netlink.list_links()]
 
     def _parse(self, data: bytes) -> Iterable[Event]:
         # Joins are the most by far, and this program's own are among them. They change nothing.

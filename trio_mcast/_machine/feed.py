@@ -24,9 +24,12 @@ from .._interfaces.following import (
     compare_listings,
 )
 from .machine import Machine
+from .sockets import naming_step
 
 # Where a system announces nothing, or nothing to us.
 _POLL_SECONDS: Final = 2.0
+
+_STEP: Final = "list the network interfaces"
 
 # What failed because something had run out, nothing announces when there is enough again.
 _RETRY_SECONDS: Final = 1.0
@@ -40,7 +43,7 @@ def follow_interfaces(machine: Machine) -> FeedShare:
     """A share in the feed of a machine. From now on nothing that happens is missed. Close it.
 
     Raises:
-      OSError: the interfaces cannot be listed
+      SocketSetupError: the interfaces cannot be listed
     """
     try:
         feeds = _feeds.get()
@@ -129,7 +132,7 @@ class FeedShare:
         """See at once what has happened since the last change was taken; None: nothing.
 
         Raises:
-          OSError: the interfaces cannot be listed
+          SocketSetupError: the interfaces cannot be listed
         """
         self._feed.catch_up()
         return self._take()
@@ -185,7 +188,8 @@ class InterfaceFeed:
         # In this order, so that nothing is missed between the two.
         self._changes = machine.open_changes()
         try:
-            self._tracker.read([] if self._changes is None else self._changes.look())
+            with naming_step(_STEP):
+                self._tracker.read([] if self._changes is None else self._changes.look())
             self._listing: tuple[Interface, ...] = machine.list_interfaces()
         except BaseException:
             self._close_changes()
@@ -243,11 +247,12 @@ class InterfaceFeed:
         Where all is announced, that is cheap as long as nothing is.
 
         Raises:
-          OSError: the interfaces cannot be listed. What was announced is not lost by that: the next
+          SocketSetupError: the interfaces cannot be listed. What was announced is not lost by that: the next
             time everything is looked at
         """
         try:
-            self._tell(self._find_change())
+            with naming_step(_STEP):
+                self._tell(self._find_change())
         except OSError:
             self._has_lost_track = True
             for share in self._shares:  # the reader waits for announcements that were just read

@@ -146,8 +146,8 @@ class ReceivingSocket(ABC):
         return None
 
     @abstractmethod
-    def receive_buffer(self) -> int:
-        """The bytes of buffer that the kernel granted."""
+    def receive_buffer(self) -> int | None:
+        """The bytes of buffer that the kernel granted; None where it does not tell."""
 
     def may_have_unread(self) -> bool:
         """Whether something has arrived that was not read, as far as that can be told."""

@@ -19,7 +19,7 @@ from .._base.errors import NotSupportedError
 from .._base.interface import Interface
 from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
-from .sockets import carry_out, drain_error_queue
+from .sockets import carry_out, drain_error_queue, naming_step
 
 Payload: TypeAlias = bytes | bytearray | memoryview
 
@@ -196,7 +196,8 @@ class SystemSendingSocket(SendingSocket):
         """
         own: SocketAddress = self._socket.getsockname()
         if own[1] == 0:
-            self._socket.bind(own)  # to a port of the system's choice, as the first send would
+            with naming_step("bind to a port of the system's choice"):  # as the first send would
+                self._socket.bind(own)
             own = self._socket.getsockname()
         if not ip_address(own[0]).is_unspecified:
             return own

@@ -301,7 +301,8 @@ class Membership:
         return figures
 
     def statistics(self) -> MembershipStatistics:
-        granted = [sock.receive_buffer() for sock in self._sockets if not sock.is_retired]
+        sizes = [sock.receive_buffer() for sock in self._sockets if not sock.is_retired]
+        granted = [size for size in sizes if size is not None]
         return MembershipStatistics(
             group=self.group,
             interface=self.interface,

@@ -157,7 +157,7 @@ class OutgoingInterface:
                 self.figures.datagrams_sent += 1
                 return
             except BlockingIOError:
-                await self._wait_writable(sock)
+                await self._wait_writable(sock, address)
             except OSError as error:
                 self._raise_unless_earlier(error, sock, address)
 
@@ -207,7 +207,7 @@ class OutgoingInterface:
                 self.figures.bytes_sent += len(run) * len(run[0])
                 return True
             except BlockingIOError:
-                await self._wait_writable(sock)
+                await self._wait_writable(sock, address, len(run))
             except OSError as error:
                 self._raise_unless_earlier(error, sock, address, len(run))
 
@@ -224,7 +224,13 @@ class OutgoingInterface:
             raise trio.ClosedResourceError("this sender was closed")
         raise self._refuse_sending(self._refusal, address, count)
 
-    async def _wait_writable(self, sock: SendingSocket) -> None:
+    async def _wait_writable(
+        self, sock: SendingSocket, address: SocketAddress, count: int = 1
+    ) -> None:
+        # Linux says EAGAIN also to a socket that needs a port when none is left of those that it
+        # gives, and yet calls it writable: waiting would turn in a circle.
+        if not sock.port:
+            raise self._refuse_sending(kernel_error(errno.EADDRINUSE), address, count)
         async with self._writing:
             # Another task may have waited before, and the socket been exchanged meanwhile.
             if sock is not self.socket:
