@@ -27,6 +27,7 @@ import fcntl
 import ipaddress
 import itertools
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -165,6 +166,19 @@ def open_descriptors() -> dict[int, str]:
 
 
 # --- Hosts ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """For this whole process: nothing can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unused = os.dup(0)
+    os.close(unused)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (unused, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class TaskStatus:

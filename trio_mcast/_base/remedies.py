@@ -156,8 +156,9 @@ _NOTES: Final = {
     ),
     "EADDRINUSE": (
         "A program that does not share the port holds it. To share it, every program must set "
-        "SO_REUSEADDR before it binds. `ss -ulnp` shows who holds which port. If no port was named, "
-        "none is left of those that the system gives (Linux: sysctl net.ipv4.ip_local_port_range).",
+        "SO_REUSEADDR before it binds. `ss -ulnp` shows who holds which port. If no port was "
+        "named, none is left of those that the system gives (Linux: sysctl "
+        "net.ipv4.ip_local_port_range).",
         "port-held-exclusively",
     ),
     "EADDRNOTAVAIL": (

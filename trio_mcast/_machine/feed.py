@@ -247,8 +247,8 @@ class InterfaceFeed:
         Where all is announced, that is cheap as long as nothing is.
 
         Raises:
-          SocketSetupError: the interfaces cannot be listed. What was announced is not lost by that: the next
-            time everything is looked at
+          SocketSetupError: the interfaces cannot be listed. What was announced is not lost by that:
+            the next time everything is looked at
         """
         try:
             with naming_step(_STEP):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import trio
@@ -25,23 +27,87 @@ class Answer(NamedTuple):
     interface: Interface
 
 
-@trio.lowlevel.enable_ki_protection
-async def hear_answers(
-    outgoing: OutgoingInterface, send_channel: trio.MemorySendChannel[Answer]
-) -> None:
-    """The task that hears one interface's answers, through all sockets that it has in time."""
-    while not outgoing.is_closed:
-        changed, sock = outgoing.changed, outgoing.socket
-        if sock is None:
-            await changed.wait()
-            continue
+class AnswerReaders:
+    """Reads the answers, one task for each interface, and gives each to all who listen.
+
+    The tasks begin with the first who listens, and sleep while nobody does. They never raise.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[trio.MemorySendChannel[Answer]] = []
+        self._somebody_listens = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._is_closed = False
+
+    def attach(self, nursery: trio.Nursery) -> None:
+        """Run the tasks in the nursery."""
+        self._nursery = nursery
+
+    @contextmanager
+    def give_to(
+        self, channel: trio.MemorySendChannel[Answer], interfaces: list[OutgoingInterface]
+    ) -> Iterator[None]:
+        """Give what comes from now on to a channel, while the block lasts.
+
+        Args:
+          interfaces: those that the sender has now
+        """
+        if not self._listeners:
+            # What came while nobody listened belongs to questions that were asked before.
+            for outgoing in interfaces:
+                outgoing.discard_answers()
+        self._listeners.append(channel)
+        self._somebody_listens.set()
+        for outgoing in interfaces:
+            self.see_interface(outgoing)
         try:
-            await sock.wait_readable()
-            data, source = sock.receive()
-            await send_channel.send(Answer(data, source, outgoing.interface))
-        except trio.ClosedResourceError:
-            continue
-        except trio.BrokenResourceError:
-            return
-        except OSError:  # an ICMP error about something sent, or nothing there
-            sock.take_errors()
+            yield
+        finally:
+            self._stop_giving_to(channel)
+
+    def see_interface(self, outgoing: OutgoingInterface) -> None:
+        """The sender sends by this one, too."""
+        if self._listeners and not outgoing.has_reader and self._nursery is not None:
+            outgoing.has_reader = True
+            self._nursery.start_soon(self._read, outgoing, name="trio_mcast: hear answers")
+
+    def close(self) -> None:
+        """The sender was closed: who listens comes to the end of the channel."""
+        self._is_closed = True
+        for channel in self._listeners[:]:
+            self._stop_giving_to(channel)
+
+    def _stop_giving_to(self, channel: trio.MemorySendChannel[Answer]) -> None:
+        channel.close()
+        if channel in self._listeners:
+            self._listeners.remove(channel)
+        if not self._listeners:
+            self._somebody_listens = trio.Event()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read(self, outgoing: OutgoingInterface) -> None:
+        """The task of one interface, through all sockets that it has in time."""
+        while not outgoing.is_closed and not self._is_closed:
+            await self._somebody_listens.wait()
+            changed, sock = outgoing.changed, outgoing.socket
+            if sock is None:
+                await changed.wait()
+                continue
+            try:
+                await sock.wait_readable()
+                if not self._listeners:  # it stays in the kernel, and is discarded from there
+                    continue
+                data, source = sock.receive()
+            except trio.ClosedResourceError:
+                continue
+            except OSError:  # an ICMP error about something sent, or nothing there
+                sock.take_errors()
+                continue
+            await self._give(Answer(data, source, outgoing.interface))
+
+    async def _give(self, answer: Answer) -> None:
+        for channel in self._listeners[:]:
+            try:
+                await channel.send(answer)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._stop_giving_to(channel)

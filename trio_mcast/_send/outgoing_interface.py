@@ -66,6 +66,7 @@ class OutgoingInterface:
         self.changed: trio.Event = trio.Event()
         self.is_closed: bool = False
         self.is_absent: bool = False
+        self.has_reader: bool = False
         self._planner = planner
         self._open_socket = open_socket
         self._plan = planner.plan(interface)
@@ -257,6 +258,19 @@ class OutgoingInterface:
         step = f"send to {address[0]} port {address[1]} by {self.interface.name}"
         refusal = SendError(step, error, interface=self.interface, group=group)
         return add_remedy(refusal)
+
+    def discard_answers(self) -> None:
+        """Throw away what has come to this address and port and was not read."""
+        if self.socket is None:
+            return
+        while True:
+            try:
+                self.socket.receive()
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about something sent
+                if not self.socket.take_errors():
+                    return
 
     def find_local_address(self) -> SocketAddress:
         """Where datagrams come from, as receivers see it."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from .._machine.machine import Machine
 from .._machine.sending import Payload
 from .._machine.sockets import kernel_error
 from .._plan.sender_plan import SenderPlanner
+from .answers import AnswerReaders
 from .outgoing_interface import OutgoingInterface, SentFigures
 
 SendTo: TypeAlias = Callable[[Payload, SocketAddress], int]
@@ -34,6 +34,7 @@ class OutgoingInterfaces:
       direct: if there is just one, how to send by it in the usual case
       version: changes when they do
       planner: what every socket is like
+      answers: who hears what comes back
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class OutgoingInterfaces:
         self._feed: FeedShare | None = None
         self._is_closed = False
         self._figures_of_the_past = SentFigures()
-        self._per_interface: list[Callable[[OutgoingInterface], None]] = []
+        self.answers: AnswerReaders = AnswerReaders()
 
     @trio.lowlevel.enable_ki_protection
     def open(self) -> None:
@@ -102,6 +103,7 @@ class OutgoingInterfaces:
 
     def close(self) -> None:
         self._is_closed = True
+        self.answers.close()
         for outgoing in self.all[:]:
             self._remove(outgoing)
         self._note_change()
@@ -127,17 +129,6 @@ class OutgoingInterfaces:
         step = f"send to {self.planner.group}: no interface is up and fit for it"
         return add_remedy(SendError(step, reason, group=self.planner.group))
 
-    @contextmanager
-    def for_each(self, start: Callable[[OutgoingInterface], None]) -> Iterator[None]:
-        """Call this for each interface, also for those that turn up in the block."""
-        self._per_interface.append(start)
-        try:
-            for outgoing in self.all:
-                start(outgoing)
-            yield
-        finally:
-            self._per_interface.remove(start)
-
     def _add(self, interface: Interface) -> None:
         assert self._selection is not None
         reason = None if self._is_default else self._selection.reason_for(interface)
@@ -146,8 +137,7 @@ class OutgoingInterfaces:
         )
         outgoing.open()
         self.all.append(outgoing)
-        for start in self._per_interface:
-            start(outgoing)
+        self.answers.see_interface(outgoing)
 
     def _remove(self, outgoing: OutgoingInterface) -> None:
         self.all.remove(outgoing)
@@ -162,10 +152,16 @@ class OutgoingInterfaces:
 
     # Following
 
-    async def follow(self) -> None:
-        """The task that keeps the sockets alive."""
+    def attach(self, nursery: trio.Nursery) -> None:
+        """Run the task that keeps the sockets alive, and those that read answers."""
         assert self._feed is not None
-        await self._feed.follow(self._adapt, self._is_any_due)
+        self.answers.attach(nursery)
+        nursery.start_soon(
+            self._feed.follow,
+            self._adapt,
+            self._is_any_due,
+            name="trio_mcast: follow interfaces",
+        )
 
     def _is_any_due(self) -> bool:
         return any(outgoing.is_due for outgoing in self.all)

@@ -29,7 +29,7 @@ from .._machine.current import current_machine
 from .._machine.nursery import open_service_nursery
 from .._machine.sending import Payload
 from .._plan.sender_plan import SenderPlanner
-from .answers import Answer, hear_answers
+from .answers import Answer
 from .outgoing_interface import OutgoingInterface
 from .outgoing_interfaces import OutgoingInterfaces
 
@@ -243,17 +243,20 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         Many protocols of discovery work like this (SSDP, WS-Discovery, mDNS' one-shot queries):
         the question goes to a group, the answers come by unicast.
 
+        Several may be open at once: each gets every answer from its opening on. What came before,
+        while none was open, is discarded. When the sender is closed, the channel ends.
+
         Args:
-          max_buffered: how many answers to hold ready; then the kernel's buffers fill
+          max_buffered: how many answers to hold ready. Then nothing is read until there is room,
+            for others neither, and the kernel's buffers fill
+
+        Raises:
+          trio.ClosedResourceError: the sender was closed
         """
         self._outgoing.require_open()
         send_channel, receive_channel = trio.open_memory_channel[Answer](max_buffered)
-        async with open_service_nursery() as nursery, receive_channel:
-
-            def start(outgoing: OutgoingInterface) -> None:
-                nursery.start_soon(hear_answers, outgoing, send_channel)
-
-            with self._outgoing.for_each(start):
+        async with receive_channel:
+            with self._outgoing.answers.give_to(send_channel, self._outgoing.all):
                 yield receive_channel
 
     def statistics(self) -> SenderStatistics:
@@ -354,7 +357,7 @@ async def open_sender(
     try:
         outgoing.open()
         async with open_service_nursery() as nursery:
-            nursery.start_soon(outgoing.follow, name="trio_mcast: follow interfaces")
+            outgoing.attach(nursery)
             yield MulticastSender._create(outgoing)
     finally:
         outgoing.close()

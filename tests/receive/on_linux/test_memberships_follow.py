@@ -8,10 +8,7 @@ may look as if nothing had happened.
 from __future__ import annotations
 
 import functools
-import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -24,10 +21,12 @@ from namespaces.network import (
     Host,
     Network,
     Talker,
+    no_descriptor_left,
     open_descriptors,
     wait_until,
     wait_until_async,
 )
+from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, SOURCE_SPECIFIC, collect, everything
 
 import trio_mcast
@@ -834,19 +833,6 @@ def test_a_membership_whose_interface_is_gone_for_good_does_not_end_the_receiver
     here.host.run(main)
 
 
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """For this whole process: nothing can be opened."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unused = os.dup(0)
-    os.close(unused)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (unused, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.mark.parametrize("group", BOTH)
 @pytest.mark.parametrize("named", [True, False], ids=["named", "every interface"])
 def test_a_lack_of_descriptors_while_an_interface_is_re_created_is_made_up_for(
@@ -874,6 +860,32 @@ def test_a_lack_of_descriptors_while_an_interface_is_re_created_is_made_up_for(
             assert len(receiver.memberships()) == 1
 
     here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_a_group_that_is_left_and_joined_again_is_joined_once(hear: Hear, group: str) -> None:
+    """The kernel announces the end of the first membership, which is not that of the second."""
+
+    async def main(receiver: MulticastReceiver) -> None:
+        told: list[str] = []
+
+        async def watch() -> None:
+            async for status in receiver.events():
+                told.append(status.state)
+
+        await receiver.join(group)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await settle()
+            for _ in range(20):
+                told.clear()
+                await receiver.leave(group)
+                await receiver.join(group)
+                await settle()
+                assert told == ["joined"]
+            nursery.cancel_scope.cancel()
+
+    hear(main)
 
 
 @pytest.mark.parametrize("group", BOTH)

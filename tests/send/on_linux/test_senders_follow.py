@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from namespaces.network import Card, Network, open_descriptors
+from namespaces.network import Card, Network, no_descriptor_left, open_descriptors
 from namespaces.receiving import BOTH, GROUP4, GROUP6
 
 import trio_mcast
@@ -392,6 +392,74 @@ def test_answers_are_heard_after_the_interface_was_re_created(
             listener.socket.sendto(b"answer", (heard.source, heard.source_port))
             with trio.fail_after(SOON):
                 assert (await answers.receive()).data == b"answer"
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_the_port_that_the_system_chose_stays_while_it_is_free(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            port = sender.local_address[1]
+            here.delete()
+            await settle()
+            here.create()
+            listener = there.listener(group, udp_port)
+            await send_soon(sender, b"again")
+            assert listener.receive().source_port == port
+
+    here.host.run(main)
+
+
+def _rename_and_delete(card: Card) -> None:
+    card.host.ip(f"link set {card.name} name lan0")
+    card.host.ip("link delete lan0")
+
+
+def _lose_the_address_and_delete(card: Card) -> None:
+    card.host.ip(f"addr flush dev {card.name}")
+    card.delete()
+
+
+@pytest.mark.parametrize("lose", [_rename_and_delete, _lose_the_address_and_delete])
+@pytest.mark.parametrize("choice", ["name", "address"])
+def test_what_has_happened_before_it_went_does_not_matter(
+    here: Card, there: Card, udp_port: int, choice: str, lose: Callable[[Card], None]
+) -> None:
+    """It was found by its name or its address, and is found again by that."""
+
+    async def main() -> None:
+        interface = "eth0" if choice == "name" else here.ipv4
+        async with trio_mcast.open_sender(GROUP4, port=udp_port, interface=interface) as sender:
+            lose(here)
+            await settle()
+            here.create()
+            listener = there.listener(GROUP4, udp_port)
+            await send_soon(sender, b"again")
+            assert listener.receive_data() == b"again"
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_a_lack_of_descriptors_is_made_up_for(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            here.delete()
+            await settle()
+            here.create()
+            with no_descriptor_left():
+                await settle()
+                with pytest.raises(SendError):
+                    await sender.send(b"in vain")
+            listener = there.listener(group, udp_port)
+            with trio.fail_after(2 * SOON):
+                await send_soon(sender, b"again")
+            assert listener.receive_data() == b"again"
 
     here.host.run(main)
 
