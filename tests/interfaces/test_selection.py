@@ -207,6 +207,16 @@ def test_what_was_left_is_covered_no_longer() -> None:
     ]
 
 
+def test_the_name_of_an_interface_is_no_index() -> None:
+    called_2, other = interface("2", 99, "192.0.2.1/24"), interface("eth0", 2, "192.0.2.2/24")
+    assert Selection.parse(called_2).find([called_2, other]) == (called_2,)
+    assert Selection.parse(called_2).find([other]) == ()
+    assert Selection.parse("2").find([called_2, other]) == (called_2,)
+    assert Selection.parse("2").find([other]) == (other,)
+    with pytest.raises(InterfaceNotFoundError, match="zone"):
+        Selection.parse("2").in_zone("eth0").require([called_2, other])
+
+
 # --- An interface that has come back -------------------------------------------------------------
 
 AGAIN = replace(ETH1, index=33)

@@ -398,3 +398,71 @@ async def test_a_program_that_opens_its_own_receivers_can_be_given_a_network(
     ):
         await sender.send(b"hello")
         assert (await receiver.receive()).data == b"hello"
+
+
+# --- What no host has, and no network carries ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [make_interface("eth1", index=2), make_interface("eth0", index=3)],
+    ids=["index", "name"],
+)
+async def test_two_interfaces_have_different_names_and_indexes(other: trio_mcast.Interface) -> None:
+    with pytest.raises(ValueError, match="two interfaces"):
+        MemoryNetwork(make_interface(), other)
+    network = MemoryNetwork()
+    with pytest.raises(ValueError, match="two interfaces"):
+        await network.set_interfaces(make_interface(), other)
+    assert network.interfaces == (make_interface(),)
+
+
+@pytest.mark.parametrize(
+    ("group", "source", "size"),
+    [
+        ("233.252.0.1", "2001:db8::1", 1),
+        ("ff15::4d43:1", "192.0.2.77", 1),
+        ("233.252.0.1", None, 65_508),
+        ("ff15::4d43:1", None, 65_528),
+    ],
+)
+async def test_what_no_network_carries_cannot_arrive(
+    group: str, source: str | None, size: int
+) -> None:
+    async with open_fake_receiver(group) as (receiver, network):
+        with pytest.raises(ValueError, match=group):
+            await network.send(bytes(size), source=source)
+        with pytest.raises(trio_mcast.InterfaceNotFoundError, match="etho"):
+            await network.send(b"x", interface="etho")
+        with pytest.raises(trio.WouldBlock):
+            receiver.receive_nowait()
+
+
+@pytest.mark.parametrize(
+    ("group", "source"), [("233.252.0.1", "203.0.113.9"), ("ff15::4d43:1", "2001:db8::99")]
+)
+async def test_a_sender_cannot_have_an_address_of_another_host(group: str, source: str) -> None:
+    with pytest.raises(trio_mcast.SocketSetupError, match="bind") as caught:
+        async with open_fake_sender(group, source=source):
+            pass
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize("group", ["233.252.0.1", "ff15::4d43:1"])
+async def test_without_following_a_deleted_interface_is_heard_no_more(group: str) -> None:
+    async with open_fake_receiver(group, follow=False) as (receiver, network):
+        await network.set_interfaces()
+        await network.set_interfaces(make_interface())
+        assert await network.send(b"x", group=group) == 0
+        assert [m.state for m in receiver.memberships()] == ["waiting"]
+
+
+async def test_other_senders_do_not_disturb_an_answer() -> None:
+    only6 = make_interface("eth1", index=3, addresses=["2001:db8::3/64", "fe80::3/64"])
+    network = MemoryNetwork(make_interface(), only6)
+    async with (
+        network.open_sender("ff15::4d43:1", port=5000, interface="eth1"),
+        network.open_sender("233.252.0.1", port=5000, interface="eth0") as sender,
+    ):
+        await sender.send_to(b"x", ("192.0.2.2", 5000))
+        assert sender.statistics().send_errors == 0

@@ -34,16 +34,21 @@ InterfacesLike: TypeAlias = InterfaceSelector | Iterable[InterfaceSelector] | No
 
 @dataclass(frozen=True)
 class ByName:
-    """The interface called so, by the system or by people; or, all digits, with that index."""
+    """The interface called so, by the system or by people; or, all digits, with that index.
+
+    Attributes:
+      may_be_index: it was written as text. The name of an `Interface` means no index
+    """
 
     name: str
+    may_be_index: bool = True
 
     def __str__(self) -> str:
         return f"named {self.name!r}"
 
     def matches(self, interface: Interface) -> bool:
         return self.is_name_of(interface) or (
-            self.name.isdecimal() and interface.index == int(self.name)
+            self.may_be_index and self.name.isdecimal() and interface.index == int(self.name)
         )
 
     def is_name_of(self, interface: Interface) -> bool:
@@ -157,10 +162,12 @@ class Selection:
         if self.without:
             left = {i.index for other in self.without for i in other.find(found)}
             found = tuple(i for i in found if i.index not in left)
+        # Each is looked up among all, for what is digits is an index only if nothing is called so.
+        everything = found
         if self.zone is not None:
-            found = _find(self.zone, found)
+            found = _find(self.zone, everything)
         if self.selectors is not None:
-            chosen = {i.index for selector in self.selectors for i in _find(selector, found)}
+            chosen = {i.index for selector in self.selectors for i in _find(selector, everything)}
             return tuple(interface for interface in found if interface.index in chosen)
         return found if self.zone is not None else tuple(i for i in found if _fits(i, version))
 
@@ -242,7 +249,7 @@ def _parse_selector(value: object) -> Selector:
         case bool():
             raise TypeError(_not_a_selector(value))
         case Interface(name=name):
-            return ByName(name)
+            return ByName(name, may_be_index=not name.isdecimal())
         case int():
             if value < 1:
                 raise ValueError(f"interface index {value} is below 1")

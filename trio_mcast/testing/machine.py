@@ -27,7 +27,7 @@ from .receiving import MemoryReceiver, MemoryReceivingSocket, PacketInfo
 from .values import FIRST_PORT, write_address
 
 # RFC 768 and RFC 8200: what the length fields of UDP and IPv4 leave for the payload.
-_LARGEST_PAYLOAD: Final = {4: 65_507, 6: 65_527}
+LARGEST_PAYLOAD: Final = {4: 65_507, 6: 65_527}
 
 
 class SentDatagram(NamedTuple):
@@ -78,6 +78,7 @@ class MemoryMachine(Machine):
 
     def __init__(self, interfaces: tuple[Interface, ...]) -> None:
         self.platform = LINUX  # so that tests mean the same on every system
+        require_distinct(interfaces)
         self.interfaces: tuple[Interface, ...] = interfaces
         self.receivers: list[MemoryReceiver] = []
         self.faults: list[Fault] = []
@@ -93,6 +94,14 @@ class MemoryMachine(Machine):
 
     def default_interface(self, version: IPVersion) -> Interface | None:
         return next(iter(Selection().find(self.interfaces, version)), None)
+
+    def list_groups(self) -> frozenset[tuple[int, bytes]]:
+        return frozenset(
+            (sock.origin.interface.index, sock.origin.packed_group)
+            for receiver in self.receivers
+            for sock in receiver.sockets
+            if not (sock.is_retired or sock.is_deaf)
+        )
 
     def open_changes(self) -> MemoryChanges:
         changes = MemoryChanges(self)
@@ -126,7 +135,11 @@ class MemoryMachine(Machine):
     # What happens to it
 
     def set_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
+        require_distinct(interfaces)
         before, self.interfaces = self.interfaces, interfaces
+        gone = {i.index for i in before} - {i.index for i in interfaces}
+        for receiver in self.receivers:
+            receiver.lose(gone)
         self.announce(compare_listings(before, interfaces))
 
     def announce_everything(self) -> None:
@@ -181,8 +194,20 @@ class MemoryMachine(Machine):
     def send_unicast(self, data: bytes, source: SocketAddress, address: SocketAddress) -> None:
         """Hand it to the sender that has this address, which may listen for answers."""
         for sock in self._sending:
-            if sock.find_address(address)[:2] == address[:2]:
+            if sock.has_address(address):
                 sock.answer(data, source)
+
+
+def require_distinct(interfaces: tuple[Interface, ...]) -> None:
+    """Refuse what no system has.
+
+    Raises:
+      ValueError: two have the same index or the same name
+    """
+    for what in ("index", "name"):
+        values = [getattr(interface, what) for interface in interfaces]
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise ValueError(f"two interfaces have the {what} {twice[0]!r}: give each its own")
 
 
 class MemorySendingSocket(SendingSocket):
@@ -199,6 +224,12 @@ class MemorySendingSocket(SendingSocket):
         self._answers: deque[tuple[bytes, SocketAddress]] = deque()
         self._waiting = trio.lowlevel.ParkingLot()
         self._is_closed = False
+        if plan.bind is not None:
+            own = ip_address(plan.bind[0])
+            if not own.is_unspecified and not machine.is_own(str(own)):
+                step = f"bind to {own} port {plan.bind[1]}"
+                refusal = kernel_error(errno.EADDRNOTAVAIL)
+                raise SocketSetupError(step, refusal, interface=plan.interface, group=plan.group)
 
     def _send(self, data: Payload, address: SocketAddress) -> int:
         """Refuses what Linux would refuse, and what a test says."""
@@ -211,7 +242,7 @@ class MemorySendingSocket(SendingSocket):
             raise kernel_error(errno.ENODEV)
         if not interface.is_up:
             raise kernel_error(errno.ENETUNREACH)
-        if len(payload) > _LARGEST_PAYLOAD[host.version]:
+        if len(payload) > LARGEST_PAYLOAD[host.version]:
             raise kernel_error(errno.EMSGSIZE)
         source = self.find_address(address)
         self.journal.sent.append(SentDatagram(payload, tuple(address), interface))
@@ -258,6 +289,12 @@ class MemorySendingSocket(SendingSocket):
 
     def take_port(self, port: int) -> None:
         self._port = port
+
+    def has_address(self, address: SocketAddress) -> bool:
+        interface = self._find_interface()
+        return self._port == address[1] and (
+            interface is not None and address[0] in [str(a.ip) for a in interface.addresses]
+        )
 
     def find_address(self, destination: SocketAddress) -> SocketAddress:
         self._port = self._port or self._machine.choose_port()

@@ -6,6 +6,7 @@ import errno
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, TypedDict, TypeVar, Unpack
 
 import trio
@@ -25,7 +26,14 @@ from .._receive.delivery import Overflow
 from .._receive.receiver import MulticastReceiver, open_receiver
 from .._send.outgoing_interfaces import OutgoingInterfaces
 from .._send.sender import MulticastSender, open_sender
-from .machine import Fault, Journal, MemoryMachine, MemorySendingSocket, SentDatagram
+from .machine import (
+    LARGEST_PAYLOAD,
+    Fault,
+    Journal,
+    MemoryMachine,
+    MemorySendingSocket,
+    SentDatagram,
+)
 from .receiving import PacketInfo
 from .values import complete_source, make_interface
 
@@ -165,18 +173,24 @@ class MemoryNetwork:
 
         Returns:
           How many datagrams reached receivers, all receivers together. 0: nobody hears the group.
+
+        Raises:
+          InterfaceNotFoundError: there is no such interface
+          ValueError: a payload is larger than a datagram can be, or `source` is of another IP
+            version than the group
         """
         info = PacketInfo(hop_limit, timestamp, traffic_class)
         wanted = None if group is None else parse_group(group).address
         indexes = None
         if interface is not None:
-            found = Selection.parse_one(interface).find(self.interfaces)
+            found = Selection.parse_one(interface).require(self.interfaces)
             indexes = [each.index for each in found]
         reached = 0
         for receiver in self._machine.receivers:
             for payload in payloads:
                 for sock in receiver.find(wanted, port, indexes):
                     sender = complete_source(source, sock.origin.group, sock.origin.interface)
+                    _require_possible(payload, sender, sock.origin.group)
                     own = self._machine.is_own(sender[0])
                     reached += sock.arrive(bytes(payload), sender, info, is_from_here=own)
         await _let_tasks_run()
@@ -237,6 +251,15 @@ class MemoryNetwork:
         """
         self._machine.set_interfaces(interfaces)
         await _let_tasks_run()
+
+
+def _require_possible(
+    payload: bytes, source: SocketAddress, group: IPv4Address | IPv6Address
+) -> None:
+    if ip_address(source[0]).version != group.version:
+        raise ValueError(f"source {source[0]} is not of IP version {group.version}, as {group}")
+    if len(payload) > (largest := LARGEST_PAYLOAD[group.version]):
+        raise ValueError(f"a payload of {len(payload)} bytes: {group} takes {largest} at most")
 
 
 async def _let_tasks_run() -> None:

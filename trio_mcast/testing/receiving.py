@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -38,6 +38,12 @@ class MemoryReceiver:
         self.sockets.append(sock)
         self.sockets.sort(key=lambda each: self._order[each.key])
 
+    def lose(self, gone: Collection[int]) -> None:
+        """These interfaces, by their indexes, were deleted: what was joined there hears no more."""
+        for sock in self.sockets:
+            if sock.origin.interface.index in gone:
+                sock.is_deaf = True
+
     def find(
         self,
         group: IPv4Address | IPv6Address | None,
@@ -51,7 +57,7 @@ class MemoryReceiver:
             if group in (None, sock.origin.group)
             and port in (None, sock.origin.port)
             and (indexes is None or sock.origin.interface.index in indexes)
-            and not sock.is_retired
+            and not (sock.is_retired or sock.is_deaf)
             and sock.origin.interface.is_up
         ]
         return [sock for sock in found if sock.key == found[0].key]
@@ -60,7 +66,7 @@ class MemoryReceiver:
 class MemoryReceivingSocket(ReceivingSocket):
     """What a membership hears by, on a made-up machine."""
 
-    __slots__ = ("_arrived", "_fault", "_filter", "_receiver", "_waiting")
+    __slots__ = ("_arrived", "_fault", "_filter", "_receiver", "_waiting", "is_deaf")
 
     def __init__(self, receiver: MemoryReceiver, plan: SocketPlan, origin: Origin) -> None:
         super().__init__(plan, origin)
@@ -69,6 +75,7 @@ class MemoryReceivingSocket(ReceivingSocket):
         self._receiver = receiver
         self._arrived: deque[Datagram] = deque()
         self._fault: OSError | None = None
+        self.is_deaf: bool = False
         self._waiting = trio.lowlevel.ParkingLot()
         receiver.add(self)
 
