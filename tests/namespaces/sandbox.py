@@ -1,0 +1,64 @@
+"""System calls that are refused, as by a container's seccomp profile or by systemd."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from typing import Final
+
+import pytest
+
+_CALLS: Final = {
+    "x86_64": {"recvmmsg": 299, "setsockopt": 54, "getsockopt": 55, "socket": 41},
+    "aarch64": {"recvmmsg": 243, "setsockopt": 208, "getsockopt": 209, "socket": 198},
+}
+
+# linux/prctl.h, linux/seccomp.h
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
+_SECCOMP_RET_ALLOW: Final = 0x7FFF0000
+_SECCOMP_RET_ERRNO: Final = 0x00050000
+
+# linux/bpf_common.h: load a word; jump if equal; return
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def refuse_call(call: str, number: int, **arguments: int) -> None:
+    """Have a system call refused, for the calling thread and as long as that lives.
+
+    Args:
+      number: the error
+      arguments: only with these values of its arguments, ``arg0=16`` say
+    """
+    calls = _CALLS.get(platform.machine())
+    if calls is None:
+        pytest.skip(f"the numbers of system calls on {platform.machine()} are not known here")
+    # seccomp_data: number, architecture, instruction pointer, six arguments of 8 bytes
+    checks = [(0, calls[call])]
+    checks += [(16 + 8 * int(name[3:]), value) for name, value in arguments.items()]
+    code = b""
+    for i, (offset, value) in enumerate(checks):
+        to_the_end = 2 * (len(checks) - i - 1) + 1
+        code += struct.pack("=HBBI", _LOAD, 0, 0, offset)
+        code += struct.pack("=HBBI", _JUMP_IF_EQUAL, 0, to_the_end, value)
+    code += struct.pack("=HBBI", _RETURN, 0, 0, _SECCOMP_RET_ERRNO | number)
+    code += struct.pack("=HBBI", _RETURN, 0, 0, _SECCOMP_RET_ALLOW)
+    program = _Program(len(code) // 8, code)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
+
+
+def _prctl(option: int, *arguments: object) -> None:
+    padded = [*arguments, *[0] * (4 - len(arguments))]
+    if _libc.prctl(option, *padded):
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl: {os.strerror(error)}")

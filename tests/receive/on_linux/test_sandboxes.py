@@ -1,0 +1,126 @@
+"""Where a sandbox, an old kernel or an emulator refuses a system call, the rest works."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import replace
+
+import pytest
+import trio
+from namespaces.network import Card
+from namespaces.receiving import BOTH, GROUP4, GROUP6, collect
+from namespaces.sandbox import refuse_call
+
+import trio_mcast
+from trio_mcast import Interface
+
+SOON = 2.0
+
+REFUSALS = [errno.ENOSYS, errno.EPERM]
+each_refusal = pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+each_group = pytest.mark.parametrize("group", BOTH)
+
+
+def in_some_order(listing: tuple[Interface, ...]) -> list[Interface]:
+    """/proc has IPv6 addresses in another order than netlink."""
+    return [replace(i, addresses=tuple(sorted(i.addresses, key=str))) for i in listing]
+
+
+@each_refusal
+@each_group
+def test_without_recvmmsg_datagrams_are_read_one_by_one(
+    here: Card, there: Card, udp_port: int, group: str, number: int
+) -> None:
+    talker = there.talker(group, udp_port)
+    sent = [b"%d" % i for i in range(60)]
+
+    async def main() -> None:
+        refuse_call("recvmmsg", number)
+        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+            for data in sent:
+                talker.send(data)
+            with trio.fail_after(SOON):
+                assert [d.data for d in await collect(receiver, 60)] == sent
+
+    here.host.run(main)
+
+
+@each_refusal
+def test_recvmmsg_may_be_refused_while_a_receiver_is_open(
+    here: Card, there: Card, udp_port: int, number: int
+) -> None:
+    talker = there.talker(GROUP4, udp_port)
+    sent = [b"%d" % i for i in range(60)]
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            for _ in range(2):
+                for data in sent:
+                    talker.send(data)
+                with trio.fail_after(SOON):
+                    assert [d.data for d in await collect(receiver, 60)] == sent
+                refuse_call("recvmmsg", number)
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("number", [errno.ENOPROTOOPT, errno.EPERM], ids=errno.errorcode.get)
+def test_without_ipv6_multicast_all_ipv6_is_heard(
+    here: Card, there: Card, udp_port: int, number: int
+) -> None:
+    """As before Linux 4.20. Python itself asks for no such option."""
+    talker = there.talker(GROUP6, udp_port)
+
+    async def main() -> None:
+        refuse_call("setsockopt", number, arg1=socket.IPPROTO_IPV6, arg2=29)
+        async with trio_mcast.open_receiver(GROUP6, port=udp_port) as receiver:
+            talker.send(b"hello")
+            with trio.fail_after(SOON):
+                assert (await receiver.receive()).data == b"hello"
+
+    here.host.run(main)
+
+
+def test_without_so_meminfo_losses_are_not_known(here: Card, there: Card, udp_port: int) -> None:
+    talker = there.talker(GROUP4, udp_port)
+
+    async def main() -> None:
+        refuse_call("getsockopt", errno.ENOPROTOOPT, arg1=socket.SOL_SOCKET, arg2=55)
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port) as receiver:
+            talker.send(b"hello")
+            assert (await receiver.receive()).data == b"hello"
+            assert receiver.statistics().dropped_by_kernel is None
+            talker.send(b"unread")
+            await receiver.leave(GROUP4)
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EAFNOSUPPORT, errno.EACCES, errno.EPERM], ids=errno.errorcode.get
+)
+@pytest.mark.parametrize("interfaces", ["eth0", None], ids=["named", "every interface"])
+@each_group
+def test_without_netlink_interfaces_are_found_by_other_means(
+    here: Card, there: Card, udp_port: int, group: str, interfaces: str | None, number: int
+) -> None:
+    talker = there.talker(group, udp_port)
+    listener = there.listener(group, udp_port)
+
+    async def main() -> None:
+        by_netlink = in_some_order(trio_mcast.list_interfaces())
+        refuse_call("socket", number, arg0=socket.AF_NETLINK)
+        assert in_some_order(trio_mcast.list_interfaces()) == by_netlink
+        async with trio_mcast.open_receiver(
+            group, port=udp_port, interfaces=interfaces, loopback=False
+        ) as receiver:
+            talker.send(b"hello")
+            with trio.fail_after(SOON):
+                assert (await receiver.receive()).data == b"hello"
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            await sender.send(b"from here")
+        assert listener.receive_data() == b"hello"
+        assert listener.receive_data() == b"from here"
+
+    here.host.run(main)
