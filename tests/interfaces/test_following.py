@@ -591,3 +591,14 @@ def test_a_listing_does_not_contradict_what_was_announced_of_the_carrier() -> No
     without_address = interface(addresses=())
     assert not tracker.read(compare_listings([interface()], [without_address])).carrier_regained
     assert tracker.read([LinkSeen(2)]).carrier_regained == {2}
+
+
+def test_the_end_of_a_group_calls_for_no_retry() -> None:
+    """It may be that of the retry before, which would go on without a pause then."""
+    due = replace(joined(GROUP4), works=False, is_due=True)
+    ended = change_after(GroupEnded(2, GROUP4.packed))
+    assert action_after(due, ended) is Action.KEEP
+    assert action_after(due, change_after()) is Action.RENEW
+    assert (
+        action_after(due, change_after(GroupEnded(2, GROUP4.packed), LinkSeen(2))) is Action.RENEW
+    )

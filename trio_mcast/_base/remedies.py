@@ -162,7 +162,9 @@ _NOTES: Final = {
         "port-held-exclusively",
     ),
     "EADDRNOTAVAIL": (
-        "The interface does not have the address, or cannot carry multicast.",
+        "The interface does not have the address, or cannot carry multicast. Or the IPv6 address "
+        "is tentative: duplicate address detection takes a second or two after the interface came "
+        "up (`ip -6 address show tentative`).",
         "interface-no-address",
     ),
     "ENODEV": (

@@ -342,7 +342,8 @@ def decide(
     if here.master is not None and not held.selection.is_named:
         return Action.FORGET, None  # it has become a port, so its master stands for it
     if not held.works:
-        is_due = held.is_due or change.concerns(here.index)
+        # The end of a group calls for no retry: it may be that of the retry before.
+        is_due = (held.is_due and not change.ended) or change.concerns(here.index)
         return (Action.RENEW if is_due else Action.KEEP), here
     if held.group is None:
         # A socket that sends belongs to the interface, not to an index: when that is deleted and

@@ -53,7 +53,8 @@ class EpollSet(SocketSet):
     def interrupt(self) -> None:
         # Trio means it for a descriptor that is about to be closed, and forgets about it until
         # somebody waits for it again, which is what happens here.
-        trio.lowlevel.notify_closing(self._descriptor)
+        if not self._sockets.closed:  # else the number may be somebody else's by now
+            trio.lowlevel.notify_closing(self._descriptor)
 
     def arm(self) -> None:
         self._alarm.modify(self._descriptor, select.EPOLLIN)

@@ -32,6 +32,11 @@ EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 _JOINS_TO_TRY: Final = 4
 
+# struct sock_extended_err, linux/errqueue.h: a u32 of errno, then where it comes from
+_ORIGIN: Final = 4
+_ORIGIN_LOCAL: Final = b"\1"  # SO_EE_ORIGIN_LOCAL
+_EXTENDED_ERROR_ROOM: Final = 128  # with the address of who reported it
+
 OpenSocket: TypeAlias = Callable[[socket.socket, SocketPlan, Origin], ReceivingSocket]
 """Makes a receiving socket of one that was set up as planned."""
 
@@ -250,14 +255,18 @@ def drain_error_queue(sock: socket.socket, platform: Platform) -> bool:
     """Throw away the ICMP errors that IP_RECVERR queues: they make a socket look ready.
 
     Returns:
-      Whether there was any
+      Whether there was any from elsewhere. The kernel queues its own refusals too, EMSGSIZE say,
+      and those are about the datagram that was just refused
     """
     if platform.error_queue is None or sys.platform == "win32":  # where Python has no recvmsg
         return False
     found = False
     try:
         while True:
-            sock.recvmsg(0, 0, platform.error_queue)
-            found = True
+            _data, messages, _flags, _address = sock.recvmsg(
+                0, _EXTENDED_ERROR_ROOM, platform.error_queue
+            )
+            for _level, _kind, extended_error in messages:
+                found |= extended_error[_ORIGIN : _ORIGIN + 1] not in (b"", _ORIGIN_LOCAL)
     except OSError:
         return found

@@ -84,6 +84,7 @@ class Memberships:
                 name="trio_mcast: follow interfaces",
             )
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         if self.is_closed:
             return
@@ -164,6 +165,7 @@ class Memberships:
             found[key] = request.selection.require(listing, request.version)
         return found[key]
 
+    @trio.lowlevel.enable_ki_protection
     def leave(self, group: Group, meant: Selection) -> None:
         """Leave a group on the interfaces selected, now and for the future."""
         leaving = self._select(group, meant)
@@ -182,12 +184,14 @@ class Memberships:
             or (meant.is_named and not request.selection.is_named)
         ]
 
+    @trio.lowlevel.enable_ki_protection
     def cancel(self, request: JoinRequest) -> None:
         """Leave what this very request has joined, if it is still there."""
         if request in self._requests:
             self._requests.remove(request)
         self._drop([m for m in self._by_key.values() if m.request is request])
 
+    @trio.lowlevel.enable_ki_protection
     def change_filter(
         self, group: Group, meant: Selection, change: Callable[[SourceFilter], SourceFilter]
     ) -> None:

@@ -197,7 +197,11 @@ async def _serve(
         memberships.open(requests)
         async with open_service_nursery() as nursery:
             memberships.attach(nursery)
-            yield MulticastReceiver._create(memberships)
+            try:
+                yield MulticastReceiver._create(memberships)
+            finally:
+                # Before the nursery ends: until then another task may call `join`.
+                memberships.close()
     finally:
         memberships.close()
 

@@ -6,7 +6,6 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
 
 import trio
 
@@ -20,10 +19,6 @@ from .._machine.sending import Payload, SendingSocket
 from .._machine.sockets import EXHAUSTED, kernel_error
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
-
-# With IP_RECVERR, an ICMP message about an earlier datagram (one that was sent to a host with
-# `send_to`) is reported by whatever is sent next, and has nothing to do with that.
-_ERRORS_OF_EARLIER_DATAGRAMS: Final = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EPROTO}
 
 
 @dataclass
@@ -246,8 +241,13 @@ class OutgoingInterface:
     def _raise_unless_earlier(
         self, error: OSError, sock: SendingSocket, address: SocketAddress, count: int = 1
     ) -> None:
-        """Return, so that sending is tried again, if the error was another datagram's."""
-        if error.errno in _ERRORS_OF_EARLIER_DATAGRAMS and sock.take_errors():
+        """Return, so that sending is tried again, if the error was another datagram's.
+
+        With IP_RECVERR, an ICMP message about an earlier datagram (one that was sent to a host with
+        `send_to`) is reported by whatever is sent next, and has nothing to do with that. Its number
+        may be almost any, so the queue of errors tells.
+        """
+        if sock.take_errors():
             return
         raise self._refuse_sending(error, address, count) from error
 

@@ -358,7 +358,10 @@ async def open_sender(
         outgoing.open()
         async with open_service_nursery() as nursery:
             outgoing.attach(nursery)
-            yield MulticastSender._create(outgoing)
+            try:
+                yield MulticastSender._create(outgoing)
+            finally:
+                outgoing.close()
     finally:
         outgoing.close()
 

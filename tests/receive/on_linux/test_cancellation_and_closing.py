@@ -705,3 +705,28 @@ def test_hundreds_of_memberships_are_no_problem(here: Card, there: Card, udp_por
             assert all(str(d.group) == d.data.decode() for d in datagrams)
 
     here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_joining_while_the_block_ends_finds_it_closed(
+    here: Card, udp_port: int, group: str
+) -> None:
+    async def join_again_and_again(receiver: MulticastReceiver) -> None:
+        while True:
+            await receiver.join(group)
+            await receiver.leave(group)
+
+    async def expect_the_end(receiver: MulticastReceiver) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await join_again_and_again(receiver)
+
+    async def main() -> None:
+        async with (
+            trio.open_nursery() as nursery,
+            trio_mcast.open_receiver(port=udp_port, interfaces="eth0") as receiver,
+        ):
+            nursery.start_soon(expect_the_end, receiver)
+            await trio.lowlevel.checkpoint()
+
+    for _ in range(20):
+        here.host.run(main)

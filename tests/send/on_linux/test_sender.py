@@ -1,6 +1,7 @@
 """What leaves through a sender, as an independent socket at the other end of the cable sees it."""
 
 import errno
+import shutil
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -834,6 +835,61 @@ def test_an_icmp_error_about_an_answer_does_not_hit_the_next_datagram(
                 assert sender.statistics().send_errors == 0
 
         here.host.run(main)
+
+
+ICMP_REASONS = [
+    *((GROUP4, f"icmp type {reason}") for reason in (
+        *("net-unreachable", "host-unreachable", "prot-unreachable", "port-unreachable"),
+        *("net-prohibited", "host-prohibited", "admin-prohibited"),
+    )),
+    *((GROUP6, f"icmpv6 type {reason}") for reason in (
+        *("no-route", "admin-prohibited", "addr-unreachable", "port-unreachable"),
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="the program `nft` is not installed")
+@pytest.mark.parametrize(("group", "reason"), ICMP_REASONS)
+def test_whatever_icmp_says_of_one_datagram_the_next_is_sent(
+    here: Card, there: Card, udp_port: int, group: str, reason: str
+) -> None:
+    there.host.command(
+        *("nft", "-f", "-"),
+        input="table inet t { chain c { type filter hook input priority 0;"
+        f" udp dport {udp_port - 1} reject with {reason}\n}}\n}}\n",
+    )
+    there.host.sysctl("net.ipv4.icmp_ratelimit", 0)
+    there.host.sysctl("net.ipv6.icmp.ratelimit", 0)
+    listener = there.listener(group, udp_port)
+    refusing = there.ipv4 if group == GROUP4 else there.ipv6
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            for number in range(3):
+                await sender.send_to(b"to nobody", (refusing, udp_port - 1))
+                await sender.send(b"%d" % number)
+                assert listener.receive_data() == b"%d" % number
+                await sender.send_to(b"to nobody", (refusing, udp_port - 1))
+                await sender.send_batch([b"x", b"y"])
+                assert [listener.receive_data() for _ in range(2)] == [b"x", b"y"]
+            assert sender.statistics().send_errors == 0
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_a_refusal_of_the_kernel_is_not_taken_for_icmp(
+    here: Card, udp_port: int, group: str
+) -> None:
+    """Both are in the queue of errors."""
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            with trio.fail_after(2), pytest.raises(trio_mcast.SendError) as caught:
+                await sender.send(bytes(65_530))
+            assert caught.value.errno == errno.EMSGSIZE
+
+    here.host.run(main)
 
 
 # --- Slow networks --------------------------------------------------------------------------------
