@@ -587,6 +587,10 @@ class ModelSocket:
         packet = self._next()
         return packet.data[:size], packet.source
 
+    def recvmsg(self, _size: int, _ancillary: int, _flags: int) -> Any:
+        """Of the queue of errors, in which nothing ever is here."""
+        raise BlockingIOError
+
     def recvmsg_into(
         self, buffers: Sequence[memoryview], size: int
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[Any, ...]]:
