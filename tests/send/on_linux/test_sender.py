@@ -904,6 +904,215 @@ def slow_down(card: Card, rate: str, limit: int) -> None:
         pytest.skip(f"traffic cannot be shaped here: {error}")
 
 
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("way", ["send", "send_batch"])
+def test_a_full_send_buffer_makes_the_sender_wait_while_others_run(
+    here: Card, there: Card, udp_port: int, group: str, way: str
+) -> None:
+    listener = there.listener(group, udp_port)
+    slow_down(here, "2mbit", 1_000_000)
+    sent = [b"%04d" % number * 250 for number in range(30)]
+
+    async def main() -> None:
+        async with (
+            trio_mcast.open_sender(
+                group, port=udp_port, interface="eth0", send_buffer=5000, loopback=False
+            ) as sender,
+            trio.open_nursery() as nursery,
+        ):
+            turns = 0
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await trio.sleep(0.001)
+
+            nursery.start_soon(other)
+            if way == "send":
+                for data in sent:
+                    await sender.send(data)
+            else:
+                await sender.send_batch(sent)
+            assert sender.statistics().datagrams_sent == 30
+            assert turns > 10
+            nursery.cancel_scope.cancel()
+
+    here.host.run(main)
+    assert [listener.receive_data() for _ in sent] == sent
+
+
+def test_several_tasks_may_wait_for_a_full_send_buffer(
+    here: Card, there: Card, udp_port: int
+) -> None:
+    listener = there.listener(GROUP4, udp_port)
+    slow_down(here, "2mbit", 1_000_000)
+    sent = [b"%04d" % number * 250 for number in range(20)]
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interface="eth0", send_buffer=5000
+        ) as sender:
+            async with trio.open_nursery() as nursery:
+                for data in sent:
+                    nursery.start_soon(sender.send, data)
+            assert sender.statistics().datagrams_sent == 20
+
+    here.host.run(main)
+    assert sorted(listener.receive_data() for _ in sent) == sent
+
+
+def test_a_send_that_is_cancelled_while_it_waits_has_not_happened(
+    here: Card, there: Card, udp_port: int
+) -> None:
+    listener = there.listener(GROUP4, udp_port)
+    slow_down(here, "8kbit", 1_000_000)
+
+    async def main() -> int:
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interface="eth0", send_buffer=5000
+        ) as sender:
+            with trio.move_on_after(0.05) as scope:
+                for _ in range(100):
+                    await sender.send(bytes(1000))
+            assert scope.cancelled_caught
+            return sender.statistics().datagrams_sent
+
+    sent = here.host.run(main)
+    assert 0 < sent < 100
+    slow_down(here, "1gbit", 1_000_000)
+    here.talker(GROUP4, udp_port).send(b"marker")
+    heard = [listener.receive_data() for _ in range(sent + 1)]
+    assert heard == [bytes(1000)] * sent + [b"marker"]
+
+
+@pytest.mark.parametrize("group", BOTH)
+@pytest.mark.parametrize("way", ["send", "send_batch"])
+def test_a_full_queue_of_the_interface_is_an_error_not_a_silent_loss(
+    here: Card, there: Card, udp_port: int, group: str, way: str
+) -> None:
+    listener = there.listener(group, udp_port)
+    slow_down(here, "8kbit", 5000)
+
+    async def send_many(sender: trio_mcast.MulticastSender) -> None:
+        if way == "send_batch":
+            await sender.send_batch([bytes(1000)] * 100)
+        else:
+            for _ in range(100):
+                await sender.send(bytes(1000))
+
+    async def main() -> int:
+        async with trio_mcast.open_sender(
+            group, port=udp_port, interface="eth0", loopback=False
+        ) as sender:
+            with pytest.raises(trio_mcast.SendError) as caught:
+                await send_many(sender)
+            assert caught.value.errno == errno.ENOBUFS
+            assert sender.statistics().send_errors == 1
+            return sender.statistics().datagrams_sent
+
+    sent = here.host.run(main)
+    assert 0 < sent < 10
+    slow_down(here, "1gbit", 1_000_000)
+    here.talker(group, udp_port).send(b"marker")
+    heard = [listener.receive_data() for _ in range(sent + 1)]
+    assert heard == [bytes(1000)] * sent + [b"marker"]
+
+
+@pytest.mark.parametrize("group", BOTH)
+def test_the_loopback_interface_carries_a_sender_when_named(
+    network: Network, udp_port: int, group: str
+) -> None:
+    host = network.host()
+    host.let_ipv6_multicast_use_lo()
+    listener = host.lo.listener(group, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="lo") as sender:
+            await sender.send(b"hello")
+            assert listener.receive_data() == b"hello"
+
+    host.run(main)
+
+
+@pytest.mark.parametrize("group", EVERY_SCOPE)
+def test_sender_and_receiver_meet_across_a_cable(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
+    async def listen(*, task_status: trio.TaskStatus[None]) -> list[trio_mcast.Datagram]:
+        async with trio_mcast.open_receiver(group, port=udp_port) as receiver:
+            task_status.started()
+            return await collect(receiver, 100)
+
+    async def talk() -> tuple[object, ...]:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            for number in range(50):
+                await sender.send(b"%d" % number)
+            await sender.send_batch([b"%d" % number for number in range(50, 100)])
+            return sender.local_address
+
+    listening = there.host.start(listen)
+    local_address = here.host.run(talk)
+    datagrams = listening.result()
+    assert [int(d.data) for d in datagrams] == list(range(100))
+    assert {d.source[1] for d in datagrams} == {local_address[1]}
+
+
+def test_a_sender_does_not_disturb_the_sockets_module(network: Network, udp_port: int) -> None:
+    """Nothing is patched, no default timeout is set."""
+    here, _there = network.pair()
+    before = socket.socket, socket.getdefaulttimeout()
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(GROUP4, port=udp_port, interface="eth0") as sender:
+            await sender.send(b"x")
+            assert (socket.socket, socket.getdefaulttimeout()) == before
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize(
+    ("group", "is_joined_here", "leaves"),
+    [
+        ("233.252.0.1", True, False),
+        ("233.252.0.1", False, True),  # the hazard that open_sender's documentation names
+        ("ff15::4d43:1", True, False),
+        ("ff15::4d43:1", False, True),
+        ("ff11::4d43:1", False, False),
+    ],
+)
+def test_hop_limit_0_stays_on_this_host_as_far_as_the_kernel_keeps_it_there(
+    here: Card, there: Card, udp_port: int, group: str, is_joined_here: bool, leaves: bool
+) -> None:
+    beyond = there.listener(group, udp_port)
+    if is_joined_here:
+        here.listener(group, udp_port)
+
+    async def main() -> None:
+        for hop_limit, data in ((0, b"for this host"), (1, b"for the link")):
+            async with trio_mcast.open_sender(
+                group, port=udp_port, interface="eth0", hop_limit=hop_limit
+            ) as sender:
+                await sender.send(data)
+
+    here.host.run(main)
+    if group.startswith("ff11"):  # not even the second one leaves
+        here.talker("233.252.0.9", udp_port).send(b"marker")
+        marked = there.listener("233.252.0.9", udp_port)
+        here.talker("233.252.0.9", udp_port).send(b"marker")
+        assert marked.receive_data() == b"marker"
+        beyond.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            beyond.socket.recv(100)
+    elif leaves:
+        assert beyond.receive_data() == b"for this host"
+    else:
+        assert beyond.receive_data() == b"for the link"
+
+
+# --- No port is free ------------------------------------------------------------------------------
+
+
 async def ask_for_address(sender: MulticastSender) -> None:
     print(sender.local_address)
 
