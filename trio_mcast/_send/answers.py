@@ -79,8 +79,9 @@ class AnswerReaders:
 
     def _stop_giving_to(self, channel: trio.MemorySendChannel[Answer]) -> None:
         channel.close()
-        if channel in self._listeners:
-            self._listeners.remove(channel)
+        if channel not in self._listeners:  # the program closed its end before
+            return
+        self._listeners.remove(channel)
         if not self._listeners:
             self._somebody_listens = trio.Event()
 

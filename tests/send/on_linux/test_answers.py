@@ -79,6 +79,29 @@ def test_what_came_while_none_was_open_is_nobodys(
 
 
 @pytest.mark.parametrize("group", BOTH)
+def test_a_search_that_was_broken_off_does_not_make_the_next_deaf(
+    here: Card, there: Card, udp_port: int, group: str
+) -> None:
+    responder = Responder(there, group, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            async with sender.open_answers() as answers:
+                await answers.aclose()
+                await sender.send(b"who?")
+                responder.answer(b"to nobody")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked()
+            async with sender.open_answers() as answers:
+                await sender.send(b"who?")
+                responder.answer(b"1")
+                with trio.fail_after(SOON):
+                    assert (await answers.receive()).data == b"1"
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", BOTH)
 def test_when_the_sender_is_closed_the_answers_end(here: Card, udp_port: int, group: str) -> None:
     async def main() -> None:
         async with (
