@@ -142,17 +142,7 @@ async def test_one_that_is_woken_to_read_and_closed_at_once_passes_it_on(
     machine = WatchedMachine(ETH0)
     shares = [follow_interfaces(machine) for _ in range(4)]
     told: list[int] = []
-
-    async def wait(number: int) -> None:
-        try:
-            while True:
-                await shares[number].wait()
-                told.append(number)
-        except trio.ClosedResourceError:
-            pass
-
-    for number in range(4):
-        nursery.start_soon(wait, number)
+    nursery.start_soon(wait_all, shares, lambda number, _change: told.append(number))
     await trio.testing.wait_all_tasks_blocked()
     order = sorted(range(4), key=lambda number: shares[number]._reading is None)
     for number in order[:3]:

@@ -21,10 +21,6 @@ _NETLINK_ADD_MEMBERSHIP: Final = 1  # linux/netlink.h
 _RTNLGRP_IPV4_MCADDR: Final = 37  # linux/rtnetlink.h
 _RTNLGRP_IPV6_MCADDR: Final = 38
 
-# RFC 8200 s5. Below it Linux takes IPv6 off an interface with all its memberships, but what it
-# announces of the MTU is from just before that.
-_LEAST_IPV6_MTU: Final = 1280
-
 # Enough for the announcements of some hundred interfaces that change at once.
 _RECEIVE_BUFFER: Final = 1 << 20
 
@@ -78,7 +74,8 @@ def _read_events(data: bytes) -> Iterator[Event]:
 
 
 def _link_seen(link: netlink.Link) -> LinkSeen:
-    lost_ipv6 = link.ipv6 == "absent" or link.mtu < _LEAST_IPV6_MTU
+    # Linux takes IPv6 off such an interface, but what it announces of the MTU is from just before.
+    lost_ipv6 = link.ipv6 == "absent" or link.mtu < netlink.LEAST_IPV6_MTU
     return LinkSeen(
         link.index,
         link.has_carrier,

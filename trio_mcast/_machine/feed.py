@@ -151,7 +151,7 @@ class FeedShare:
     def become_reader(self) -> bool:
         """Have it read for all, if it waits; whether it does."""
         waits = bool(self._parked)
-        self._parked.unpark_all()
+        self.wake()
         return waits
 
     def wake(self) -> None:
@@ -175,8 +175,10 @@ class InterfaceFeed:
     """
 
     def __init__(self, machine: Machine, key: Hashable) -> None:
-        """Args:
-        key: by which it is found
+        """Open it. Raises SocketSetupError if the interfaces cannot be listed.
+
+        Args:
+          key: by which those who follow the same machine find it
         """
         self._machine = machine
         self._key = key
@@ -219,7 +221,9 @@ class InterfaceFeed:
     def find_reader(self) -> None:
         """If nobody reads, have one do it of those who wait, if any."""
         if not self.has_reader:
-            any(share.become_reader() for share in self._shares)
+            for share in self._shares:
+                if share.become_reader():
+                    return
 
     # What happens
 

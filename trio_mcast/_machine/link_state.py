@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import TypeAlias
+
+Addresses: TypeAlias = dict[int, list[IPv4Interface | IPv6Interface]]
+"""Those of each interface, by its index."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import socket
 import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Final, TypeAlias
+from typing import Final
 
 from .._base.interface import Interface, IPVersion
-from .link_state import LinkState
-
-Addresses: TypeAlias = dict[int, list[IPv4Interface | IPv6Interface]]
+from .link_state import Addresses, LinkState
 
 # A look-up of the route to these sends nothing. They are public addresses (of well-known name
 # servers), so that only a default route, or halves of one, leads there.

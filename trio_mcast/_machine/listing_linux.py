@@ -13,14 +13,12 @@ import struct
 import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from . import netlink
-from .link_state import LinkState
+from .link_state import Addresses, LinkState
 
 assert not TYPE_CHECKING or sys.platform == "linux"
-
-Addresses: TypeAlias = dict[int, list[IPv4Interface | IPv6Interface]]
 
 IFF_UP: Final = 0x1  # linux/if.h
 IFF_LOOPBACK: Final = 0x8
@@ -43,8 +41,6 @@ _SIOCGIFINDEX: Final = 0x8933
 
 _NAME_SIZE: Final = 16  # IFNAMSIZ, linux/if.h
 _REQUEST_SIZE: Final = 40  # struct ifreq
-
-_LEAST_IPV6_MTU: Final = 1280  # RFC 8200 s5
 
 _NET: Final = Path("/proc/thread-self/net")  # /proc/net is that of the process's first thread
 
@@ -99,16 +95,15 @@ def _ask_without_netlink() -> tuple[list[LinkState], Addresses]:
                 (_kind, hardware_address) = _ask_about(sock, name, _SIOCGIFHWADDR, "=H6s")
             except OSError:  # it went between two looks
                 continue
-            is_loopback = bool(flags & IFF_LOOPBACK)
             links.append(
                 LinkState(
                     index,
                     netlink.read_text(name),
                     bool(flags & IFF_UP),
-                    is_loopback,
+                    bool(flags & IFF_LOOPBACK),
                     bool(flags & IFF_MULTICAST),
                     mtu,
-                    bool(ipv6) and mtu >= _LEAST_IPV6_MTU,
+                    bool(ipv6) and mtu >= netlink.LEAST_IPV6_MTU,
                     mac_address=_mac_address(hardware_address),
                 )
             )

@@ -50,6 +50,9 @@ IFLA_INET6_CONF: Final = 2
 RTEXT_FILTER_SKIP_STATS: Final = 8
 DEVCONF_DISABLE_IPV6: Final = 26  # linux/ipv6.h
 
+# RFC 8200 s5. With less, Linux takes IPv6 off an interface, with all its memberships.
+LEAST_IPV6_MTU: Final = 1280
+
 IFF_LOWER_UP: Final = 0x10000  # linux/if.h
 
 RTM_NEWMULTICAST: Final = 56

@@ -29,8 +29,10 @@ class ThisMachine(Machine):
     """The operating system, by each one's own mechanisms."""
 
     def __init__(self, make_socket: Callable[[int], socket.socket] = make_udp_socket) -> None:
-        """Args:
-        make_socket: makes a UDP socket of an address family
+        """A view of this host; nothing is opened.
+
+        Args:
+          make_socket: makes a UDP socket of an address family
         """
         self.platform = current_platform()
         self._make_socket = make_socket
