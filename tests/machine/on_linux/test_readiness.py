@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from trio_mcast import Datagram
+from trio_mcast._machine.epoll import EpollSet
 from trio_mcast._machine.receiving import Origin, ReceivingSocket, SocketSet
 from trio_mcast._machine.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
 from trio_mcast._plan.socket_plan import SocketPlan
@@ -313,3 +314,22 @@ async def test_a_socket_that_was_closed_is_not_taken_for_another_with_its_number
     with trio.fail_after(5):
         assert names([await setting.delivery.receive()]) == ["new"]
     assert setting.broken == []
+
+
+async def test_a_set_that_is_closed_interrupts_nobody_who_has_its_number_now() -> None:
+    closed = open_socket_set()
+    assert isinstance(closed, EpollSet)
+    number = closed._descriptor
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        closed.close()
+        os.dup2(reader.fileno(), number)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.wait_readable, number)
+                await trio.testing.wait_all_tasks_blocked()
+                closed.interrupt()
+                await trio.testing.wait_all_tasks_blocked()
+                writer.send(b"x")
+        finally:
+            os.close(number)
