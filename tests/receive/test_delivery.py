@@ -18,6 +18,7 @@ from trio_mcast import Datagram
 from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
 from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast._receive.delivery import Delivery, Overflow
+from trio_mcast._receive.held import Held
 from trio_mcast.testing import make_datagram, make_interface
 
 OVERFLOWS: list[Overflow] = ["wait", "drop-oldest"]
@@ -204,7 +205,12 @@ class Scene:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, way: str, overflow: Overflow = "wait", limit: int = 100
+        self,
+        nursery: trio.Nursery,
+        way: str,
+        overflow: Overflow = "wait",
+        limit: int = 100,
+        max_bytes: int = 2**40,
     ) -> None:
         self.set = ModelSet() if way == "with a set" else None
         self.limit = limit
@@ -213,7 +219,7 @@ class Scene:
         self.ended: list[ModelSocket] = []
         self.start_soon = nursery.start_soon
         self.delivery = Delivery(
-            limit,
+            Held(limit, max_bytes),
             overflow == "wait",
             self.set,
             lambda lost: self.lost.extend(numbers_of(lost)),

@@ -46,9 +46,11 @@ class MembershipStatistics:
       interface: the interface
       datagrams_received: datagrams read from the kernel
       bytes_received: the bytes of their payloads
-      dropped_by_kernel: datagrams that found its socket's buffer full. None where the system cannot
-        tell
-      dropped_by_overflow: datagrams that were read but then given up for newer ones
+      dropped_by_kernel: datagrams that found its socket's buffer full, or were damaged. None where
+        the system cannot tell
+      dropped_by_overflow: datagrams that were given up for newer ones
+      losses_are_exact: whether ``dropped_by_kernel`` is all that was lost in this host's kernel. If
+        not, it may be more: see `ReceiverStatistics`
       receive_buffer: the bytes of buffer that the kernel granted; None while there is no socket.
         If it is less than you asked for, an administrator can raise the limit (on Linux
         ``sysctl net.core.rmem_max``)
@@ -60,6 +62,7 @@ class MembershipStatistics:
     bytes_received: int
     dropped_by_kernel: int | None
     dropped_by_overflow: int
+    losses_are_exact: bool
     receive_buffer: int | None
 
 
@@ -67,9 +70,9 @@ class MembershipStatistics:
 class ReceiverStatistics:
     """The figures of a receiver since it was opened, memberships that were left included.
 
-    Every datagram that reached a socket of the receiver is in one of two numbers,
-    ``datagrams_received`` or ``dropped_by_kernel``; and every one received was either handed to the
-    program, or is buffered, or was dropped by overflow.
+    If ``losses_are_exact``, every datagram that reached a socket of the receiver is in one of two
+    numbers, ``datagrams_received`` or ``dropped_by_kernel``; and every one received was either
+    handed to the program, or is buffered, or was dropped by overflow.
 
     Attributes:
       datagrams_received: datagrams read from the kernel
@@ -77,9 +80,20 @@ class ReceiverStatistics:
       datagrams_buffered: datagrams read but not yet handed to the program. If it stays near
         ``max_buffered``, the program does not keep up
       dropped_by_kernel: datagrams that found a socket's buffer full. If it grows, receive in
-        batches, or ask for a larger ``receive_buffer``. None where the system cannot tell
+        batches, or ask for a larger ``receive_buffer``. Linux counts here, too, what was damaged
+        on the way and longer than some 68 bytes. None where the system cannot tell
       dropped_by_overflow: datagrams given up for newer ones (``overflow="drop-oldest"``), or read
-        and then undeliverable because the channel they were meant for was given up
+        and then undeliverable because the channel they were meant for was given up; and what a
+        socket still had, of a group that was left or an interface that was lost, when there was no
+        room for it for too long
+      losses_are_exact: False if ``dropped_by_kernel`` may be too small, by a factor of up to 64:
+        Linux counts datagrams that it has merged as one (see ``exact_losses`` of `open_receiver`),
+        and short ones that were damaged not at all. False where it is None
+      host_buffer_errors: UDP datagrams that found a full buffer on this host since the receiver was
+        opened, whichever program they were for; merged ones count as one. If it is 0, no buffer was
+        full. None where the system does not tell
+      host_checksum_errors: UDP datagrams with a wrong checksum that came to this host since then,
+        whichever program they were for. None where the system does not tell
       memberships: the same for each group on each interface that is a membership now
     """
 
@@ -88,6 +102,9 @@ class ReceiverStatistics:
     datagrams_buffered: int
     dropped_by_kernel: int | None
     dropped_by_overflow: int
+    losses_are_exact: bool
+    host_buffer_errors: int | None
+    host_checksum_errors: int | None
     memberships: tuple[MembershipStatistics, ...]
 
 

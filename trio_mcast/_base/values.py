@@ -41,6 +41,13 @@ def check_int(name: str, value: object) -> int:
     return value
 
 
+def check_at_least(name: str, value: object, least: int, reason: str) -> int:
+    number = check_int(name, value)
+    if number < least:
+        raise ValueError(f"{name}={number} is below {least}: {reason}")
+    return number
+
+
 def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is neither True nor False")

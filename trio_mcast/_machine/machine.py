@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._base.interface import Interface, IPVersion
 from .._interfaces.following import Event
@@ -58,6 +58,21 @@ class Changes(ABC):
         """Whoever waits gets a ClosedResourceError."""
 
 
+class UdpErrors(NamedTuple):
+    """How many UDP datagrams a host had to drop, ever, for whichever program they were.
+
+    Attributes:
+      buffer: for want of room at a socket
+      checksum: for a wrong checksum, at each socket that would have had a copy
+    """
+
+    buffer: int
+    checksum: int
+
+    def since(self, before: UdpErrors) -> UdpErrors:
+        return UdpErrors(self.buffer - before.buffer, self.checksum - before.checksum)
+
+
 class Machine(ABC):
     """A host with interfaces and sockets.
 
@@ -82,6 +97,10 @@ class Machine(ABC):
 
         None where the system does not say.
         """
+        return None
+
+    def read_udp_errors(self) -> UdpErrors | None:
+        """None where the system does not say."""
         return None
 
     def place(self) -> Hashable:

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from .._base.snapshot import FilteredSource, Holder, Joined, UdpSocket
+from .machine import UdpErrors
 
 assert not TYPE_CHECKING or sys.platform == "linux"
 
@@ -28,21 +29,41 @@ def read_counters() -> dict[str, int]:
 
     Those of IPv6 also for each interface: ``Ip6InReceives%eth0``.
     """
+    found = {**_read_pairs("snmp"), **_read_pairs("netstat"), **_read_columns("snmp6")}
+    for interface in _list(f"{_NET}/dev_snmp6"):
+        for name, value in _read_columns(f"dev_snmp6/{interface}").items():
+            found[f"{name}%{interface}"] = value
+    return found
+
+
+def _read_pairs(table: str) -> dict[str, int]:
+    """Of a table whose lines come in pairs: names, then values."""
     found = {}
-    for table in ("snmp", "netstat"):
-        lines = _lines(table)
-        for names, values in zip(lines[::2], lines[1::2], strict=False):
-            group, _, words = names.partition(b":")
-            for name, value in zip(words.split(), values.split()[1:], strict=False):
-                found[f"{group.decode()}.{name.decode()}"] = int(value)
-    for line in _lines("snmp6"):
+    lines = _lines(table)
+    for names, values in zip(lines[::2], lines[1::2], strict=False):
+        group, _, words = names.partition(b":")
+        for name, value in zip(words.split(), values.split()[1:], strict=False):
+            found[f"{group.decode()}.{name.decode()}"] = int(value)
+    return found
+
+
+def _read_columns(table: str) -> dict[str, int]:
+    found = {}
+    for line in _lines(table):
         name, value = line.split()
         found[name.decode()] = int(value)
-    for interface in _list(f"{_NET}/dev_snmp6"):
-        for line in _lines(f"dev_snmp6/{interface}"):
-            name, value = line.split()
-            found[f"{name.decode()}%{interface}"] = int(value)
     return found
+
+
+def read_udp_errors() -> UdpErrors | None:
+    """What became of datagrams that had come as far as UDP; None if that is not known."""
+    ipv4, ipv6 = _read_pairs("snmp"), _read_columns("snmp6")
+    if "Udp.RcvbufErrors" not in ipv4:
+        return None
+    return UdpErrors(
+        ipv4["Udp.RcvbufErrors"] + ipv6.get("Udp6RcvbufErrors", 0),
+        ipv4.get("Udp.InCsumErrors", 0) + ipv6.get("Udp6InCsumErrors", 0),
+    )
 
 
 def read_groups() -> tuple[Joined, ...]:

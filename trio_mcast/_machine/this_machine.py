@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .._base.interface import Interface, IPVersion
 from .._plan.socket_plan import SocketPlan
 from . import listing
-from .machine import Changes, Machine
+from .machine import Changes, Machine, UdpErrors
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
 from .sending import SendingSocket, SystemSendingSocket
 from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket, naming_step
@@ -55,6 +55,13 @@ class ThisMachine(Machine):
         except OSError:  # no /proc
             return None
         return frozenset((row.interface, ip_address(row.group).packed) for row in rows)
+
+    def read_udp_errors(self) -> UdpErrors | None:
+        if sys.platform != "linux":
+            return None
+        from . import proc
+
+        return proc.read_udp_errors()
 
     def place(self) -> Hashable:
         if sys.platform != "linux":

@@ -65,6 +65,7 @@ def plan_receiver(
     loopback: bool = True,
     packet_info: object = (),
     receive_buffer: int | None = None,
+    exact_losses: bool = False,
 ) -> SocketPlan:
     """The socket that hears one group on one interface.
 
@@ -77,6 +78,7 @@ def plan_receiver(
       loopback: whether to hear what this host sends
       packet_info: any of "hop_limit", "timestamp", "traffic_class"
       receive_buffer: bytes of kernel buffer to ask for; None: 4 MiB
+      exact_losses: have the kernel merge nothing, so that it counts what it drops one by one
 
     Raises:
       AddressError: a group or source that cannot be meant
@@ -95,6 +97,7 @@ def plan_receiver(
         loopback=loopback,
         packet_info=packet_info,
         receive_buffer=receive_buffer,
+        exact_losses=exact_losses,
     )
     return planner.plan_socket(parsed.address, interface, senders)
 
@@ -116,14 +119,16 @@ class ReceiverPlanner:
         loopback: bool,
         packet_info: frozenset[PacketInfoName],
         receive_buffer: int,
+        exact_losses: bool,
     ) -> None:
         self.platform: Platform = platform
         self.port: int = port
         self.loopback: bool = loopback
         self._packet_info = packet_info
         self._receive_buffer = receive_buffer
-        # What is merged has one time stamp, so who wants time stamps gets datagrams singly.
-        self._merges = platform.receive_merged is not None and "timestamp" not in packet_info
+        # What is merged has one time stamp, and is counted as one if it is dropped.
+        needs_singles = exact_losses or "timestamp" in packet_info
+        self._merges = platform.receive_merged is not None and not needs_singles
         # Once bound, SO_REUSEPORT has done its work and is taken back, for what it does to delivery
         # (see `LINUX.share_port`). Seen on Linux 6.18: two sockets with a source each, bound in
         # this way beside a third that has only SO_REUSEPORT, got each other's datagrams in 21 of 50
@@ -142,6 +147,7 @@ class ReceiverPlanner:
         loopback: object,
         packet_info: object,
         receive_buffer: object,
+        exact_losses: object = False,
     ) -> ReceiverPlanner:
         """From what a caller wrote.
 
@@ -159,6 +165,7 @@ class ReceiverPlanner:
             receive_buffer=(
                 parse_buffer_size("receive_buffer", receive_buffer) or DEFAULT_RECEIVE_BUFFER
             ),
+            exact_losses=check_flag("exact_losses", exact_losses),
         )
 
     def plan(

@@ -14,9 +14,9 @@ Everything that decides about this lives here. The rules:
    background task, which reads if the program does not come back within a moment. The alarm goes
    off once, so while the program comes and goes in time, the background task sleeps.
 5. Without a set, the task of each socket waits for that socket and reads it.
-6. Held is at most `max_buffered` and one batch more, with overflow "wait": when it is full, nobody
-   reads, and the kernel's buffer fills. With "drop-oldest" reading goes on, and what is too much is
-   taken off the old end and counted.
+6. Held is at most so many datagrams, and so many bytes, and one batch more with overflow "wait":
+   when it is full, nobody reads, and the kernel's buffer fills. With "drop-oldest" reading goes on,
+   and what is too much is taken off the old end and counted.
 7. A task that reads on and on lets others run after `_DATAGRAMS_PER_TURN` datagrams at most.
 
 ====================  ============  =======================  =================================
@@ -34,7 +34,7 @@ over                  what is left  nobody                   (closed, or failed 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -49,6 +49,7 @@ from trio.lowlevel import (  # looked up once: they are called for each datagram
 
 from .._base.datagram import Datagram
 from .._machine.receiving import DATAGRAMS_PER_READ, ReceivingSocket, SocketSet
+from .held import Held
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest"]
 
@@ -81,7 +82,7 @@ class Delivery:
 
     def __init__(
         self,
-        max_buffered: int,
+        held: Held,
         waits_when_full: bool,
         sockets: SocketSet | None,
         count_lost: Callable[[list[Datagram]], None],
@@ -90,18 +91,18 @@ class Delivery:
         """Nothing is waited for yet.
 
         Args:
+          held: what was read is held there
           waits_when_full: with overflow "wait"; False with "drop-oldest"
           sockets: the set to wait by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
           report_broken: is told of a socket that cannot be read, and closes it
         """
-        self._max_buffered = max_buffered
+        self._held = held
         self._waits_when_full = waits_when_full
         self._sockets = sockets
         self._count_lost = count_lost
         self._report_broken = report_broken
 
-        self._held: deque[Datagram] = deque()
         self._line: OrderedDict[_Waiter, None] = OrderedDict()
         self._poller: _Waiter | None = None  # the first in line, once it waits for the sockets
         self._until_others_run = _TAKES_PER_TURN
@@ -279,13 +280,15 @@ class Delivery:
         """
         found: list[Datagram] = []
         count = 0  # also of those that nobody wants
+        size = 0  # of the payloads
         self._may_have_more = True
         limit = min(_DATAGRAMS_PER_TURN, self._room())
+        most_bytes = self._held.byte_room() if self._waits_when_full else math.inf
         by_number = self._by_number
         if is_urgent and not self._ready and len(by_number) == 1:
             self._ready = tuple(by_number)  # no need to ask which of them: a system call saved
         before: Sequence[int] = ()
-        while count < limit and not self._is_closed:
+        while count < limit and size < most_bytes and not self._is_closed:
             # Those that were ready the last time and not reached go first, or a flood in the first
             # of them would starve the others.
             is_fresh = not self._ready
@@ -301,11 +304,13 @@ class Delivery:
                 sock = by_number.get(number)
                 if sock is None:
                     continue
+                size -= sock.bytes_read
                 try:
                     count += sock.read(found, number in again)
                 except OSError as error:
                     self._report_broken(sock, error)
-                if count >= limit:
+                size += sock.bytes_read
+                if count >= limit or size >= most_bytes:
                     break
             self._ready = list(left)
             before = ready
@@ -319,21 +324,19 @@ class Delivery:
             if is_urgent and count == 1:
                 break
         if found:
-            self._hold(found)
+            self._hold(found, size)
 
     def _find_ready(self) -> Sequence[int]:
         return tuple(self._by_number) if self._sockets is None else self._sockets.ready()
 
-    def _hold(self, batch: list[Datagram]) -> None:
-        held = self._held
-        held.extend(batch)
-        if not self._waits_when_full and len(held) > self._max_buffered:
-            surplus = len(held) - self._max_buffered
-            self._count_lost([held.popleft() for _ in range(surplus)])
+    def _hold(self, batch: list[Datagram], size: int) -> None:
+        self._held.add(batch, size)
+        if not self._waits_when_full and (shed := self._held.shed()):
+            self._count_lost(shed)
 
     def _room(self) -> float:
         """So many datagrams fit, and one batch more."""
-        return self._max_buffered - len(self._held) if self._waits_when_full else math.inf
+        return self._held.room() if self._waits_when_full else math.inf
 
     def _unblock(self) -> None:
         """There is room again: who waits for it looks whether it is enough."""
@@ -438,17 +441,37 @@ class Delivery:
                 return
             batch: list[Datagram] = []
             refusal = None
+            bytes_before = sock.bytes_read
             try:
                 has_more = bool(sock.read(batch, has_more))
             except OSError as error:
                 refusal = error
             if batch:
-                self._hold(batch)
+                self._hold(batch, sock.bytes_read - bytes_before)
                 self._serve()
             if refusal is not None:
                 self._report_broken(sock, refusal)
             elif sock.is_retired and not has_more:
                 return
+
+    def read_out(self, sock: ReceivingSocket) -> bool:
+        """Hold what a socket that has retired still has, as long as there is room.
+
+        Returns:
+          Whether that was all
+        """
+        is_empty = False
+        while not is_empty and self._room() > 0:
+            batch: list[Datagram] = []
+            bytes_before = sock.bytes_read
+            try:
+                is_empty = not sock.read(batch, True)
+            except OSError:  # so it is lost, and nothing more is to be had
+                is_empty = True
+            if batch:
+                self._hold(batch, sock.bytes_read - bytes_before)
+        self._serve()
+        return is_empty
 
     # --- The end ----------------------------------------------------------------------------------
 

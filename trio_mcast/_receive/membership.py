@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
+from .._base.datagram import Datagram
 from .._base.errors import SocketSetupError
 from .._base.interface import Interface
 from .._base.remedies import add_remedy
@@ -33,6 +34,7 @@ class ReceiverSettings:
     planner: ReceiverPlanner
     follow: bool
     max_buffered: int
+    max_buffered_bytes: int
     waits_when_full: bool
 
 
@@ -44,11 +46,13 @@ class Figures:
     bytes_received: int = 0
     dropped_by_kernel: int | None = 0
     dropped_by_overflow: int = 0
+    losses_are_exact: bool = True
 
     def add(self, other: Figures) -> None:
         self.datagrams_received += other.datagrams_received
         self.bytes_received += other.bytes_received
         self.dropped_by_overflow += other.dropped_by_overflow
+        self.losses_are_exact &= other.losses_are_exact
         if self.dropped_by_kernel is None or other.dropped_by_kernel is None:
             self.dropped_by_kernel = None
         else:
@@ -63,7 +67,8 @@ class Membership:
     becomes the membership's state, never an exception that ends something else.
 
     What a socket holds when it is replaced or left is not lost: it *retires*, which means that it
-    has left the group but is read until it is empty.
+    has left the group but is read until it is empty. Usually that is done at once. Only when the
+    program does not keep up, so that there is no room, it stays open until there is.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Membership:
         settings: ReceiverSettings,
         open_socket: Callable[[SocketPlan, int], ReceivingSocket],
         start_task: Callable[[Membership, ReceivingSocket], None],
+        read_out: Callable[[ReceivingSocket], bool],
         own_addresses: frozenset[str],
     ) -> None:
         """Plan it; nothing is opened yet.
@@ -80,6 +86,7 @@ class Membership:
         Args:
           open_socket: opens a planned socket, for a port
           start_task: starts the task of a socket that was opened
+          read_out: reads what a retired socket has, as long as there is room; whether that was all
           own_addresses: those of the host
         """
         self.request: JoinRequest = request
@@ -92,6 +99,7 @@ class Membership:
         self._settings = settings
         self._open_socket = open_socket
         self._start_task = start_task
+        self._read_out = read_out
         self._own_addresses = own_addresses
         self._sockets: list[ReceivingSocket] = []
         self._figures = Figures()  # of past sockets, and what the program itself gave up
@@ -156,12 +164,28 @@ class Membership:
         self.error = None
 
     def retire(self) -> None:
-        """Hear nothing new. What has arrived can still be read; then `discard` the socket."""
+        """Hear nothing new. What has arrived can still be read; then `discard` the socket.
+
+        What is there of an earlier time, and for which there is still no room, is given up: while a
+        program does not receive, each loss of a cable would leave a socket behind.
+        """
         for sock in self.sockets:
-            if not sock.is_retired:
-                sock.retire()
-                if not sock.may_have_unread():
-                    self.discard(sock)
+            if sock.is_retired:
+                self._read_or_give_up(sock)
+        for sock in self.sockets:
+            sock.retire()
+            if self._read_out(sock) or not sock.may_have_unread():
+                self.discard(sock)
+
+    def give_up(self) -> None:
+        """Of a membership that was left: keep nothing open, and count what there is no room for."""
+        for sock in self.sockets:
+            self._read_or_give_up(sock)
+
+    def _read_or_give_up(self, sock: ReceivingSocket) -> None:
+        if not self._read_out(sock):
+            self._figures.dropped_by_overflow += _count_unread(sock)
+        self.discard(sock)
 
     def discard(self, sock: ReceivingSocket) -> None:
         """Close a socket and keep its figures. Whoever waits for it gets a ClosedResourceError."""
@@ -170,10 +194,15 @@ class Membership:
         sock.close()
 
     def lose(self, sock: ReceivingSocket, error: OSError) -> None:
-        """A socket is broken: close it. If it had not retired, that is the membership's state."""
-        if not sock.is_retired:
-            self.error = error
+        """A socket is broken: close it. If it had not retired, that is the membership's state.
+
+        Then it hears by no other socket either: it would hear some of its sources only.
+        """
+        was_retired = sock.is_retired
         self.discard(sock)
+        if not was_retired:
+            self.error = error
+            self.retire()
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -300,19 +329,41 @@ class Membership:
             figures.add(_figures_of(sock))
         return figures
 
-    def statistics(self) -> MembershipStatistics:
+    def statistics(self, *, may_be_damaged: bool) -> MembershipStatistics:
+        """The figures as users see them.
+
+        Args:
+          may_be_damaged: datagrams came to this host damaged, of which the kernel counts some as
+            dropped here, and some not at all
+        """
+        figures = self.figures()
+        figures.losses_are_exact &= not may_be_damaged
         sizes = [sock.receive_buffer() for sock in self._sockets if not sock.is_retired]
         granted = [size for size in sizes if size is not None]
         return MembershipStatistics(
             group=self.group,
             interface=self.interface,
             receive_buffer=sum(granted) if granted else None,
-            **vars(self.figures()),
+            **vars(figures),
         )
 
 
 def _figures_of(sock: ReceivingSocket) -> Figures:
-    return Figures(sock.datagrams_read, sock.bytes_read, sock.drop_count())
+    dropped = sock.drop_count()
+    # The kernel counts datagrams that it has merged as one.
+    is_exact = dropped == 0 or (dropped is not None and not sock.plan.merges_datagrams)
+    return Figures(
+        sock.datagrams_read, sock.bytes_read, dropped_by_kernel=dropped, losses_are_exact=is_exact
+    )
+
+
+def _count_unread(sock: ReceivingSocket) -> int:
+    """How many datagrams a retired socket still has. They are gone then."""
+    unread: list[Datagram] = []
+    with suppress(OSError):
+        while sock.read(unread, True):
+            pass
+    return len(unread)
 
 
 def open_all(memberships: Iterable[Membership]) -> None:

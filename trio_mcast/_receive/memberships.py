@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, takewhile
+from typing import Final
 
 import trio
 
@@ -20,12 +21,17 @@ from .._base.status import MembershipStatus, ReceiverStatistics
 from .._interfaces.following import Action, Change, decide, find_new
 from .._interfaces.selection import Selection
 from .._machine.feed import FeedShare, follow_interfaces
-from .._machine.machine import Machine
+from .._machine.machine import Machine, UdpErrors
 from .._machine.receiving import ReceivingSocket
 from .delivery import Delivery
 from .events import Broadcast
+from .held import Held
 from .join_request import JoinRequest
 from .membership import Figures, Key, Membership, ReceiverSettings, open_all
+
+# Of memberships that were left while there was no room to read what they had, so many at most stay
+# open until there is: a program may join and leave for ever without receiving.
+_MOST_DRAINING: Final = 4
 
 
 class Memberships:
@@ -45,12 +51,14 @@ class Memberships:
         self._own_addresses: frozenset[str] = frozenset()
         self._settings = settings
         self._machine = machine
+        self._errors_before = machine.read_udp_errors()
+        self._errors_after: UdpErrors | None = None  # when it was closed
         self._nursery: trio.Nursery | None = None
         self._feed: FeedShare | None = None
         self._drained = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
         self._sockets = machine.open_receiving_sockets()
         self.delivery: Delivery = Delivery(
-            settings.max_buffered,
+            Held(settings.max_buffered, settings.max_buffered_bytes),
             settings.waits_when_full,
             self._sockets.open_set(),
             self.count_lost,
@@ -89,6 +97,7 @@ class Memberships:
         if self.is_closed:
             return
         self.is_closed = True
+        self._errors_after = self._machine.read_udp_errors()
         for membership in [*self._by_key.values(), *self._draining]:
             membership.close()
         if self._feed is not None:
@@ -112,11 +121,21 @@ class Memberships:
         figures = replace(self._figures_of_the_past)
         for membership in [*self._by_key.values(), *self._draining]:
             figures.add(membership.figures())
+        errors = self._errors_since_opening()
+        damaged = bool(errors and errors.checksum)
+        figures.losses_are_exact &= not damaged
+        memberships = self._by_key.values()
         return ReceiverStatistics(
             datagrams_buffered=len(self.delivery),
-            memberships=tuple(m.statistics() for m in self._by_key.values()),
+            memberships=tuple(m.statistics(may_be_damaged=damaged) for m in memberships),
+            host_buffer_errors=errors and errors.buffer,
+            host_checksum_errors=errors and errors.checksum,
             **vars(figures),
         )
+
+    def _errors_since_opening(self) -> UdpErrors | None:
+        after = self._errors_after or self._machine.read_udp_errors()
+        return after and self._errors_before and after.since(self._errors_before)
 
     # What the program asks for
 
@@ -242,10 +261,29 @@ class Memberships:
 
     def _drain(self, membership: Membership) -> None:
         """It is listed no more, but what has arrived for it is still to be read."""
-        if membership.sockets:
-            self._draining.append(membership)
-        else:
+        if not membership.sockets:
             self._figures_of_the_past.add(membership.figures())
+            return
+        self._draining.append(membership)
+        if len(self._draining) > _MOST_DRAINING:
+            self._draining[0].give_up()
+            self._see_drained()
+
+    def _see_drained(self) -> None:
+        for membership in [m for m in self._draining if not m.sockets]:
+            self._draining.remove(membership)
+            self._figures_of_the_past.add(membership.figures())
+        self._drained.unpark_all()
+
+    def _read_out(self, sock: ReceivingSocket) -> bool:
+        """Read what a retired socket has, if there is room, but first what was left before it."""
+        for membership in takewhile(lambda left: sock not in left.sockets, self._draining[:]):
+            for older in membership.sockets:
+                if not self.delivery.read_out(older):
+                    return False
+                membership.discard(older)
+        self._see_drained()
+        return self.delivery.read_out(sock)
 
     def _make_membership(self, request: JoinRequest, interface: Interface) -> Membership:
         return Membership(
@@ -254,6 +292,7 @@ class Memberships:
             self._settings,
             self._sockets.open,
             self._start_task,
+            self._read_out,
             self._own_addresses,
         )
 
@@ -286,10 +325,7 @@ class Memberships:
         await self.delivery.deliver_from(sock)
         if not sock.is_closed:
             membership.discard(sock)
-        if membership in self._draining and not membership.sockets:
-            self._draining.remove(membership)
-            self._figures_of_the_past.add(membership.figures())
-        self._drained.unpark_all()
+        self._see_drained()
 
     def _has_leftovers_before(self, membership: Membership, sock: ReceivingSocket) -> bool:
         """Whether there are older datagrams of the same group and interface: they come first."""

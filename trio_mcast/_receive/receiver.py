@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
-from contextlib import asynccontextmanager
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, get_args
 
 import trio
 
 from .._addresses.parsing import GroupLike, SourceLike
 from .._base.datagram import Datagram
-from .._base.values import check_flag, check_int
+from .._base.values import check_at_least, check_flag, check_int
 from .._interfaces.selection import InterfacesLike
 from .._machine.current import current_machine
-from .._machine.machine import Machine
 from .._machine.nursery import open_service_nursery
 from .._plan.packet_info import PacketInfoName
 from .._plan.receiver_plan import ReceiverPlanner
@@ -25,6 +26,11 @@ from .running_receiver import RunningReceiver
 
 DEFAULT_MAX_BUFFERED: Final = 4096
 """Datagrams that a receiver holds ready unless told otherwise."""
+
+DEFAULT_MAX_BUFFERED_BYTES: Final = 64 * 2**20
+"""Bytes of payload that a receiver holds ready unless told otherwise."""
+
+_LARGEST_PAYLOAD: Final = 2**16
 
 _LOOK_SECONDS: Final = 0.5
 """How often `run_receiver` looks whether anybody still receives from its channel."""
@@ -121,6 +127,8 @@ async def open_receiver(
     max_buffered: int = DEFAULT_MAX_BUFFERED,
     receive_buffer: int | None = None,
     follow: bool = True,
+    exact_losses: bool = False,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
 ) -> AsyncIterator[MulticastReceiver]:
     """Join groups, and receive what is sent to them for as long as the block lasts::
 
@@ -159,6 +167,12 @@ async def open_receiver(
         The kernel may grant less, which the statistics tell
       follow: join again by itself when an interface goes and comes back, and on interfaces that
         appear later
+      exact_losses: have ``dropped_by_kernel`` of the statistics count every datagram. Otherwise
+        Linux may merge datagrams of one sender, and counts merged ones that it drops as one. Merged
+        ones are read several times as fast, so exactness costs time where there are any: senders on
+        this host, in its containers and virtual machines, and some network cards
+      max_buffered_bytes: how many bytes of payload to hold ready, at least 65,536; with either this
+        or `max_buffered` it is full
 
     Yields:
       The `MulticastReceiver`. All memberships have been tried: `MulticastReceiver.memberships`
@@ -180,18 +194,21 @@ async def open_receiver(
         loopback=loopback,
         packet_info=packet_info,
         receive_buffer=receive_buffer,
+        exact_losses=exact_losses,
     )
-    settings = _parse_settings(planner, overflow, max_buffered, follow)
+    settings = ReceiverSettings(
+        planner,
+        check_flag("follow", follow),
+        check_at_least("max_buffered", max_buffered, 1, "one datagram must fit"),
+        check_at_least(
+            "max_buffered_bytes",
+            max_buffered_bytes,
+            _LARGEST_PAYLOAD,
+            "the largest datagram must fit",
+        ),
+        _waits_when_full(overflow),
+    )
     requests = JoinRequest.parse_several(groups, sources, interfaces)
-    async with _serve(machine, settings, requests) as receiver:
-        yield receiver
-
-
-@asynccontextmanager
-async def _serve(
-    machine: Machine, settings: ReceiverSettings, requests: list[JoinRequest]
-) -> AsyncIterator[MulticastReceiver]:
-    """A receiver on a machine, once all it was told is known to make sense."""
     memberships = Memberships(settings, machine)
     try:
         memberships.open(requests)
@@ -218,6 +235,8 @@ async def run_receiver(
     max_buffered: int = DEFAULT_MAX_BUFFERED,
     receive_buffer: int | None = None,
     follow: bool = True,
+    exact_losses: bool = False,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
     task_status: trio.TaskStatus[RunningReceiver] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Join groups, and feed what is sent to them into a memory channel of yours, until cancelled::
@@ -238,47 +257,84 @@ async def run_receiver(
       send_channel: takes lists of datagrams. It is not closed when this ends, for it is yours
       overflow, max_buffered: what happens to datagrams while the channel is full. Lists that are in
         the channel stay there
+      max_buffered_bytes: what the receiver holds; and what the lists in the channel have together,
+        which are made short enough for that. A datagram is never taken apart, so a channel for very
+        many lists can take more, and one without a limit has none
       task_status: ``nursery.start`` returns, when every membership has been tried, a
         `RunningReceiver`: the memberships, to look at and to change
     """
-    machine = current_machine()
-    planner = ReceiverPlanner.parse(
-        machine.platform,
-        port,
+    opening = open_receiver(
+        *groups,
+        port=port,
+        sources=sources,
+        interfaces=interfaces,
         loopback=loopback,
         packet_info=packet_info,
+        overflow=overflow,
+        max_buffered=max_buffered,
         receive_buffer=receive_buffer,
+        follow=follow,
+        exact_losses=exact_losses,
+        max_buffered_bytes=max_buffered_bytes,
     )
-    settings = _parse_settings(planner, overflow, max_buffered, follow)
-    requests = JoinRequest.parse_several(groups, sources, interfaces)
-    async with _serve(machine, settings, requests) as receiver:
+    async with opening as receiver:
         task_status.started(RunningReceiver._create(receiver._memberships))
         async with open_service_nursery() as nursery:
             with trio.CancelScope() as scope:
                 nursery.start_soon(_cancel_when_abandoned, send_channel, scope)
-                await _forward(receiver, send_channel)
+                most_lists = send_channel.statistics().max_buffer_size
+                is_bounded = most_lists < math.inf
+                most_bytes = max_buffered_bytes / (most_lists + 1) if is_bounded else math.inf
+                await _forward(receiver, send_channel, most_bytes)
 
 
 async def _forward(
-    receiver: MulticastReceiver, channel: trio.MemorySendChannel[list[Datagram]]
+    receiver: MulticastReceiver,
+    channel: trio.MemorySendChannel[list[Datagram]],
+    most_bytes: float,
 ) -> None:
-    """Move batches on for as long as both ends want it. None is lost without being counted."""
+    """Move batches on for as long as both ends want it. None is lost without being counted.
+
+    Args:
+      most_bytes: what one list may have, unless it is a single datagram
+    """
     while True:
         try:
             batch = await receiver.receive_batch()
         except trio.BrokenResourceError:  # it failed for good, which the memberships show
             return
+        parts = deque(_split(batch, most_bytes))
         try:
-            await channel.send(batch)
+            while parts:
+                await channel.send(parts[0])
+                parts.popleft()
         except trio.Cancelled:
-            try:
-                channel.send_nowait(batch)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                receiver._memberships.count_lost(batch)
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                while parts:
+                    channel.send_nowait(parts[0])
+                    parts.popleft()
             raise
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            receiver._memberships.count_lost(batch)
             return
+        finally:
+            for part in parts:
+                receiver._memberships.count_lost(part)
+
+
+def _split(batch: list[Datagram], most_bytes: float) -> Iterator[list[Datagram]]:
+    """The batch in parts of at most so many bytes, each of one datagram at least."""
+    if len(batch) * _LARGEST_PAYLOAD <= most_bytes:  # as it is most of the time
+        yield batch
+        return
+    part: list[Datagram] = []
+    size = 0
+    for datagram in batch:
+        size += len(datagram.data)
+        if part and size > most_bytes:
+            yield part
+            part, size = [], len(datagram.data)
+        part.append(datagram)
+    yield part
 
 
 async def _cancel_when_abandoned(
@@ -290,13 +346,7 @@ async def _cancel_when_abandoned(
     scope.cancel()
 
 
-def _parse_settings(
-    planner: ReceiverPlanner, overflow: object, max_buffered: object, follow: object
-) -> ReceiverSettings:
+def _waits_when_full(overflow: object) -> bool:
     if overflow not in get_args(Overflow):
         raise ValueError(f'overflow={overflow!r} is neither "wait" nor "drop-oldest"')
-    most = check_int("max_buffered", max_buffered)
-    if most < 1:
-        raise ValueError(f"max_buffered={most}: at least one datagram must fit")
-    waits_when_full = overflow == "wait"
-    return ReceiverSettings(planner, check_flag("follow", follow), most, waits_when_full)
+    return overflow == "wait"

@@ -53,6 +53,8 @@ class ReceiverOptions(TypedDict, total=False):
     max_buffered: int
     receive_buffer: int | None
     follow: bool
+    exact_losses: bool
+    max_buffered_bytes: int
 
 
 class SenderOptions(TypedDict, total=False):

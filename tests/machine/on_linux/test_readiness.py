@@ -21,6 +21,7 @@ from trio_mcast._machine.receiving import Origin, ReceivingSocket, SocketSet
 from trio_mcast._machine.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
 from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast._receive.delivery import Delivery
+from trio_mcast._receive.held import Held
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":
@@ -67,7 +68,9 @@ class Setting:
     def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
         self.broken: list[str] = []
         self._hearings: dict[ReceivingSocket, Hearing] = {}
-        self.delivery = Delivery(10_000, True, open_socket_set(), list.clear, self._report)
+        self.delivery = Delivery(
+            Held(10_000, 2**40), True, open_socket_set(), list.clear, self._report
+        )
         stack.callback(self.delivery.close)
         self._nursery = nursery
         self._stack = stack
