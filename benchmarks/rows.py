@@ -104,6 +104,7 @@ RECEIVERS: Final = (
     _ours("batch", "trio_mcast, receive_batch", "--form", "batch"),
     _ours("batches", "trio_mcast, batches", "--form", "batches"),
     _ours("channel", "trio_mcast, run_receiver", "--form", "channel"),
+    _ours("exact", "trio_mcast, exact losses", "--form", "batch", "--exact-losses"),
     _ours("packet-info", "trio_mcast, with packet info", "--form", "batch", "--packet-info"),
 )
 

@@ -163,7 +163,17 @@ def _merged(size: int, segments: int) -> Receiving:
     return Receiving(
         f"merged-{size}",
         f"Merged: {size}-byte datagrams, {segments} handed to the kernel as one (UDP_SEGMENT)",
-        ("c-recvmmsg", "c-gro", "python", "expert-async", "uvloop", "trio-socket", "each", "batch"),
+        (
+            "c-recvmmsg",
+            "c-gro",
+            "python",
+            "expert-async",
+            "uvloop",
+            "trio-socket",
+            "each",
+            "batch",
+            "exact",
+        ),
         _LOAD,
         Traffic(size, burst=4, segments=segments),
     )

@@ -279,6 +279,8 @@ RECEIVING: dict[str, Any] = {
     "max_buffered": 4096,
     "receive_buffer": None,
     "follow": True,
+    "exact_losses": False,
+    "max_buffered_bytes": 64 * 2**20,
 }
 SENDING: dict[str, Any] = {
     "port": REQUIRED,
@@ -327,6 +329,7 @@ def test_sockets_are_planned_with_the_arguments_of_the_contract() -> None:
         "loopback": True,
         "packet_info": (),
         "receive_buffer": None,
+        "exact_losses": False,
     }
     assert in_order(lowlevel.plan_sender) == target
     expected = {k: v for k, v in SENDING.items() if k not in ("port", "interface", "interfaces")}

@@ -33,6 +33,7 @@ class Job:
     receive_buffer: int | None  # bytes; None: what the program or the system takes by itself
     ticking: bool  # whether a task that sleeps shall run beside the receiving one
     packet_info: bool
+    exact_losses: bool
     form: str
 
 
@@ -95,6 +96,7 @@ def start() -> tuple[Job, Meter]:
     parser.add_argument("--timing", action="store_true", help="tell how long datagrams took")
     parser.add_argument("--ticking", action="store_true", help="tell how late other tasks run")
     parser.add_argument("--packet-info", action="store_true", help="hop limit and time stamp too")
+    parser.add_argument("--exact-losses", action="store_true", help="nothing merged by the kernel")
     parser.add_argument("--form", default="", help="which of several ways to receive")
     found = parser.parse_args()
     signal.alarm(found.limit)
@@ -105,6 +107,7 @@ def start() -> tuple[Job, Meter]:
         found.receive_buffer,
         found.ticking,
         found.packet_info,
+        found.exact_losses,
         found.form,
     )
     return job, Meter(found.timing)

@@ -40,13 +40,17 @@ FORMS = {"each": receive_each, "batch": receive_batch, "batches": receive_batche
 
 
 async def receive(job: Job, meter: Meter) -> None:
-    async with trio_mcast.open_receiver(
+    open_receiver = functools.partial(
+        trio_mcast.open_receiver,
         *job.groups,
         port=job.port,
         interfaces=job.interface,
         receive_buffer=job.receive_buffer,
         packet_info=("hop_limit", "timestamp") if job.packet_info else (),
-    ) as receiver:
+    )
+    if job.exact_losses:  # which an older version to compare with may not know
+        open_receiver = functools.partial(open_receiver, exact_losses=True)
+    async with open_receiver() as receiver:
         await trio.testing.wait_all_tasks_blocked()
         meter.end_opening()
         await FORMS[job.form](receiver, meter)

@@ -149,7 +149,7 @@ class _Listening:
         """Tell how much it was and what was lost."""
         losses = _describe_losses(statistics)
         if self._quiet:
-            if statistics.dropped_by_kernel:
+            if statistics.dropped_by_kernel or statistics.host_checksum_errors:
                 tell(losses)
             return
         datagrams = count_of(self._received, "datagram")
@@ -217,11 +217,24 @@ def _describe_losses(statistics: ReceiverStatistics) -> str:
     lost = statistics.dropped_by_kernel
     if lost is None:
         return "losses unknown on this system"
+    causes = _find_causes(statistics)
     if lost == 0:
-        return "none lost"
-    granted = [m.receive_buffer for m in statistics.memberships if m.receive_buffer is not None]
-    size = f" of {min(granted):,} bytes" if granted else ""
-    return f"{lost} lost: the kernel's buffer{size} was full"
+        return "; ".join(["none lost at full buffers" if causes else "none lost", *causes])
+    number = f"{lost} lost" if statistics.losses_are_exact else f"at least {lost} lost"
+    return f"{number}: {'; '.join(causes) or 'the kernel does not tell why'}"
+
+
+def _find_causes(statistics: ReceiverStatistics) -> list[str]:
+    """Why datagrams were lost, as far as the counters of this host say."""
+    causes = []
+    if statistics.host_buffer_errors and statistics.dropped_by_kernel:
+        granted = [m.receive_buffer for m in statistics.memberships if m.receive_buffer is not None]
+        size = f" of {min(granted):,} bytes" if granted else ""
+        causes.append(f"the kernel's buffer{size} was full")
+    if statistics.host_checksum_errors:
+        damaged = count_of(statistics.host_checksum_errors, "datagram")
+        causes.append(f"{damaged} came to this host damaged (wrong checksum)")
+    return causes
 
 
 # --- Datagrams as lines --------------------------------------------------------------------------

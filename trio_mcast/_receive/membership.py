@@ -169,23 +169,21 @@ class Membership:
         What is there of an earlier time, and for which there is still no room, is given up: while a
         program does not receive, each loss of a cable would leave a socket behind.
         """
-        for sock in self.sockets:
-            if sock.is_retired:
-                self._read_or_give_up(sock)
-        for sock in self.sockets:
+        retiring = [sock for sock in self._sockets if not sock.is_retired]
+        if retiring:
+            self.give_up()
+        for sock in retiring:
             sock.retire()
             if self._read_out(sock) or not sock.may_have_unread():
                 self.discard(sock)
 
     def give_up(self) -> None:
-        """Of a membership that was left: keep nothing open, and count what there is no room for."""
+        """Keep nothing open that has retired. What there is no room for is counted as lost."""
         for sock in self.sockets:
-            self._read_or_give_up(sock)
-
-    def _read_or_give_up(self, sock: ReceivingSocket) -> None:
-        if not self._read_out(sock):
-            self._figures.dropped_by_overflow += _count_unread(sock)
-        self.discard(sock)
+            if sock.is_retired:
+                if not self._read_out(sock):
+                    self._figures.dropped_by_overflow += _count_unread(sock)
+                self.discard(sock)
 
     def discard(self, sock: ReceivingSocket) -> None:
         """Close a socket and keep its figures. Whoever waits for it gets a ClosedResourceError."""
