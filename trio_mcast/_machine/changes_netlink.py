@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from .._interfaces.following import AddressSeen, Event, GroupEnded, LinkGone, LinkSeen
@@ -26,9 +27,14 @@ _RECEIVE_BUFFER: Final = 1 << 20
 
 
 class NetlinkChanges(AnnouncementSocket):
-    """What rtnetlink announces in the network namespace of the thread that opens it."""
+    """What rtnetlink announces in the network namespace of the thread that opens it.
+
+    Attributes:
+      while_looking: makes what `look` needs: the thread may be elsewhere by then
+    """
 
     is_complete = True
+    while_looking: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __init__(self) -> None:
         super().__init__(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
@@ -50,7 +56,8 @@ class NetlinkChanges(AnnouncementSocket):
         return True
 
     def look(self) -> list[Event]:
-        return [_link_seen(link) for link in netlink.list_links()]
+        with self.while_looking():
+            return [_link_seen(link) for link in netlink.list_links()]
 
     def _parse(self, data: bytes) -> Iterable[Event]:
         # Joins are the most by far, and this program's own are among them. They change nothing.

@@ -9,7 +9,7 @@ first share and closed with the last.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import trio
@@ -34,7 +34,7 @@ _STEP: Final = "list the network interfaces"
 # What failed because something had run out, nothing announces when there is enough again.
 _RETRY_SECONDS: Final = 1.0
 
-_Feeds: TypeAlias = "dict[Hashable, InterfaceFeed]"
+_Feeds: TypeAlias = "dict[Machine, InterfaceFeed]"
 
 _feeds: Final[trio.lowlevel.RunVar[_Feeds]] = trio.lowlevel.RunVar("trio_mcast feeds")
 
@@ -50,10 +50,9 @@ def follow_interfaces(machine: Machine) -> FeedShare:
     except LookupError:
         feeds = {}
         _feeds.set(feeds)
-    key = (machine, machine.place())
-    feed = feeds.get(key)
+    feed = feeds.get(machine)
     if feed is None:
-        feed = feeds[key] = InterfaceFeed(machine, key)
+        feed = feeds[machine] = InterfaceFeed(machine)
     try:
         return feed.open_share()
     except BaseException:
@@ -174,14 +173,9 @@ class InterfaceFeed:
       has_reader: one of the shares waits for the announcements
     """
 
-    def __init__(self, machine: Machine, key: Hashable) -> None:
-        """Open it. Raises SocketSetupError if the interfaces cannot be listed.
-
-        Args:
-          key: by which those who follow the same machine find it
-        """
+    def __init__(self, machine: Machine) -> None:
+        """Open it. Raises SocketSetupError if the interfaces cannot be listed."""
         self._machine = machine
-        self._key = key
         self.has_reader: bool = False
         self._shares: dict[FeedShare, None] = {}
         self._tracker = LinkTracker()
@@ -210,8 +204,8 @@ class InterfaceFeed:
         self.close_if_unused()
 
     def close_if_unused(self) -> None:
-        if not self._shares and _feeds.get().get(self._key) is self:
-            del _feeds.get()[self._key]
+        if not self._shares and _feeds.get().get(self._machine) is self:
+            del _feeds.get()[self._machine]
             self._close_changes()
 
     def _close_changes(self) -> None:

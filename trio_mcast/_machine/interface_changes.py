@@ -47,7 +47,7 @@ async def watch_interfaces() -> AsyncIterator[trio.MemoryReceiveChannel[Interfac
     Linux, macOS and Windows announce changes; elsewhere, and where nobody may listen to the
     announcements, they are noticed within two seconds.
     """
-    feed = follow_interfaces(current_machine())
+    feed = follow_interfaces(current_machine().here())
     send_channel, receive_channel = trio.open_memory_channel[InterfaceChange](float("inf"))
     try:
         async with receive_channel, open_service_nursery() as nursery:
@@ -95,7 +95,7 @@ async def wait_for_interface(name: InterfaceSelector) -> Interface:
     """
     selection = Selection.parse_one(name)
     await trio.lowlevel.checkpoint()
-    feed = follow_interfaces(current_machine())
+    feed = follow_interfaces(current_machine().here())
     try:
         while not (found := selection.find(feed.listing)):
             await feed.wait()

@@ -7,7 +7,6 @@ tests have models of three kernels. Which one is in force is the context's affai
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._base.interface import Interface, IPVersion
@@ -103,9 +102,12 @@ class Machine(ABC):
         """None where the system does not say."""
         return None
 
-    def place(self) -> Hashable:
-        """What tells this from where the same thread may be later: Linux' network namespace."""
-        return None
+    def here(self) -> Machine:
+        """The machine as it is where the calling thread is now.
+
+        Whatever is asked of it later is asked there, wherever the thread is then: see `namespaced`.
+        """
+        return self
 
     def open_changes(self) -> Changes | None:
         """None where there are no announcements, or none that may be listened to."""

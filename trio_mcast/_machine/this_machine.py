@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -63,14 +62,13 @@ class ThisMachine(Machine):
 
         return proc.read_udp_errors()
 
-    def place(self) -> Hashable:
+    def here(self) -> Machine:
         if sys.platform != "linux":
-            return None
-        try:
-            namespace = os.stat("/proc/thread-self/ns/net")
-        except OSError:  # no /proc
-            return None
-        return (namespace.st_dev, namespace.st_ino)
+            return self
+        from .namespaced import NamespacedMachine, find_namespace
+
+        identity = find_namespace()
+        return self if identity is None else NamespacedMachine.at(identity, self._make_socket)
 
     def open_changes(self) -> Changes | None:
         try:
@@ -105,10 +103,18 @@ class ThisMachine(Machine):
 
     def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
         make = _find_way_to_read()
-        return make(carry_out(plan, self.platform, self._make_socket), plan, Origin.of(plan, port))
+        return make(carry_out(plan, self.platform, self.make_socket), plan, Origin.of(plan, port))
 
     def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
-        return SystemSendingSocket(plan, self.platform, self._make_socket, _may_segment)
+        return SystemSendingSocket(plan, self.platform, self.make_socket, self.may_segment)
+
+    def make_socket(self, family: int) -> socket.socket:
+        """A UDP socket of an address family."""
+        return self._make_socket(family)
+
+    def may_segment(self, interface: Interface) -> bool:
+        """Whether a datagram of a run that is lost on the way out makes itself known."""
+        return _may_segment(interface)
 
 
 def _open_socket_set() -> SocketSet | None:
@@ -159,7 +165,6 @@ if sys.platform == "linux":
     _QUEUEING_THAT_LOSES_SEGMENTS = frozenset({"tbf"})
 
     def _may_segment(interface: Interface) -> bool:
-        """Whether a datagram of a run that is lost on the way out makes itself known."""
         queueing = {link.index: link.queueing for link in netlink.list_links()}
         return queueing.get(interface.index) not in _QUEUEING_THAT_LOSES_SEGMENTS
 

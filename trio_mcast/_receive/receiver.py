@@ -187,7 +187,7 @@ async def open_receiver(
       SocketSetupError: every interface refused, or the system ran out of something (descriptors,
         memory). If only some refuse, that is their membership's state
     """
-    machine = current_machine()
+    machine = current_machine().here()
     planner = ReceiverPlanner.parse(
         machine.platform,
         port,

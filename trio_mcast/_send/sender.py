@@ -339,7 +339,7 @@ async def open_sender(
       InterfaceNotFoundError: an interface named does not exist, or there is no default route
       SocketSetupError: the kernel refused, or the interface has no IPv4 address to send from
     """
-    machine = current_machine()
+    machine = current_machine().here()
     parsed = parse_group(group)
     planner = SenderPlanner.parse(
         machine.platform,
