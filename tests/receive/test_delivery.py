@@ -17,8 +17,8 @@ from hypothesis import given, settings, strategies as st
 from trio_mcast import Datagram
 from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket, SocketSet
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._receive.backlog import Backlog
 from trio_mcast._receive.delivery import Delivery, Overflow
-from trio_mcast._receive.held import Held
 from trio_mcast.testing import make_datagram, make_interface
 
 OVERFLOWS: list[Overflow] = ["wait", "drop-oldest"]
@@ -219,11 +219,12 @@ class Scene:
         self.ended: list[ModelSocket] = []
         self.start_soon = nursery.start_soon
         self.delivery = Delivery(
-            Held(limit, max_bytes),
+            Backlog(limit, max_bytes),
             overflow == "wait",
             self.set,
             lambda lost: self.lost.extend(numbers_of(lost)),
             self._report_broken,
+            lambda: None,
         )
         self._nursery = nursery
         self._number = 0

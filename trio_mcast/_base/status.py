@@ -25,7 +25,8 @@ class MembershipStatus:
         multicast is "exclude" without sources
       state: ``"joined"``: the kernel has it. ``"waiting"``: the interface is absent or not usable
         now, and the membership comes back with it. ``"failed"``: the kernel refused
-      error: why it failed, or what was last refused while waiting
+      error: why it failed, or what was last refused while waiting. Of a membership that is joined:
+        why it is not known how its interface is now
     """
 
     group: IPv4Address | IPv6Address

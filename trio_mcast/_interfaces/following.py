@@ -30,7 +30,10 @@ with the same name, index and hardware address looks as it did. So the rules are
 7. As long as nothing else is known it is the index that counts: names can change. When an
    interface has gone, another may have been given its index. Then what was held there moves to
    whatever is meant now for the same reason (`Selection.reason_for`). If there is none, what was
-   named waits for it, and the rest is forgotten.
+   named waits for it, and the rest is forgotten. What a socket heard last may have come by the
+   other one, to which the kernel lets it listen, and is given up.
+8. Who does not follow joins nothing again. But what the kernel has dropped does not count as joined
+   any more.
 
 "Linux", "the kernel" and the numbers: seen on Linux 6.18 between network namespaces.
 """
@@ -148,15 +151,22 @@ class Change:
         """
         return self.concerns(index) or (index, group.packed) in self.ended
 
+    def is_certain_of(self, index: int) -> bool:
+        """Whether what has this index now is what had it before."""
+        return not self.everything and index not in self.dropped
+
+    def has_given_away(self, before: Interface) -> bool:
+        """Whether another interface has its index now, as far as a name tells."""
+        now = self.present.get(before.index)
+        return not self.is_certain_of(before.index) and now is not None and now.name != before.name
+
     def calls_for_a_look(self) -> bool:
         """Whether the kernel should be asked which groups it lists."""
         return bool(self.addressed_ipv6 or self.ended or self.were_lost)
 
     def has_dropped(self, index: int, group: IPv4Address | IPv6Address) -> bool:
-        """Whether a membership that was in force there is so no more, or a switch forgot it."""
+        """Whether a membership that was in force there is so no more."""
         if group.version == 6 and index in self.dropped_ipv6:
-            return True
-        if group.version == 4 and index in self.carrier_regained:
             return True
         may_have_ended = (
             self.were_lost
@@ -166,6 +176,10 @@ class Change:
         return (
             may_have_ended and self.groups is not None and (index, group.packed) not in self.groups
         )
+
+    def was_forgotten(self, index: int, group: IPv4Address | IPv6Address) -> bool:
+        """Whether a switch may have forgotten a membership that is still in force."""
+        return group.version == 4 and index in self.carrier_regained
 
     def with_groups(self, groups: frozenset[tuple[int, bytes]] | None) -> Change:
         return replace(self, groups=groups)
@@ -300,6 +314,7 @@ class Held:
       is_due: if it does not work, try it again whatever was announced
       reason: the part of the selection by which the interface was meant when it was chosen; None:
         its name, whatever that is by now
+      follows: whether it is to be held on to
     """
 
     interface: Interface
@@ -310,6 +325,7 @@ class Held:
     works: bool = True
     is_due: bool = False
     reason: Selection | None = None
+    follows: bool = True
 
 
 class Action(Enum):
@@ -331,10 +347,14 @@ def decide(
     """
     before = held.interface
     here = change.present.get(before.index)
-    # Whether what has this index now is what had it before. If not, the index says nothing, and the
-    # reason for which the interface was meant decides.
-    is_certain = not (held.is_absent or change.everything or before.index in change.dropped)
-    if here is None or not is_certain:
+    if not held.follows:
+        is_gone = here is None or held.is_absent or before.index in change.dropped
+        if is_gone or (held.group is not None and change.has_dropped(before.index, held.group)):
+            return Action.SUSPEND, None
+        return Action.KEEP, here
+    # If what has this index now may be another, the index says nothing, and the reason for which
+    # the interface was meant decides.
+    if here is None or held.is_absent or not change.is_certain_of(before.index):
         again = _find_again(held, change, taken)
         if again is not None:
             return Action.RENEW, again
@@ -350,8 +370,9 @@ def decide(
         # made anew it sends no more. Lost announcements may have said so, and opening anew costs
         # little.
         return (Action.RENEW if change.were_lost else Action.KEEP), here
-    has_dropped = change.has_dropped(here.index, held.group)
-    return (Action.RENEW if has_dropped else Action.KEEP), here
+    is_lost = change.has_dropped(here.index, held.group)
+    must_join_anew = is_lost or change.was_forgotten(here.index, held.group)
+    return (Action.RENEW if must_join_anew else Action.KEEP), here
 
 
 def _find_again(held: Held, change: Change, taken: Collection[int]) -> Interface | None:

@@ -73,6 +73,7 @@ class FeedShare:
         self._pending: Change | None = None
         self._parked = trio.lowlevel.ParkingLot()  # while another share reads
         self._reading: trio.CancelScope | None = None  # while this one does
+        self._following: trio.CancelScope | None = None
         self._is_closed = False
 
     async def wait(self) -> Change:
@@ -118,7 +119,7 @@ class FeedShare:
         """
         while not self._is_closed:
             change = Change(self.listing)
-            with trio.move_on_after(_RETRY_SECONDS if is_due() else math.inf):
+            with trio.move_on_after(_RETRY_SECONDS if is_due() else math.inf) as self._following:
                 try:
                     change = await self.wait()
                 except trio.ClosedResourceError:
@@ -126,6 +127,25 @@ class FeedShare:
             # It may have been closed at the very moment of trying again.
             if not self._is_closed:
                 adapt(change)
+
+    def retry_soon(self) -> None:
+        """Have `is_due` asked again: it may be so now."""
+        if self._following is not None:
+            soon = trio.current_time() + _RETRY_SECONDS
+            self._following.deadline = min(self._following.deadline, soon)
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why it is not known what has happened; None: it is known."""
+        return self._feed.trouble
+
+    def has_news(self) -> bool:
+        """Whether something may have happened to which nobody has adapted yet.
+
+        Who is about to read a socket asks this: the system may have woken him and the task that
+        adapts for the same reason.
+        """
+        return self._pending is not None or not self._feed.is_quiet
 
     def catch_up(self) -> Change | None:
         """See at once what has happened since the last change was taken; None: nothing.
@@ -171,12 +191,15 @@ class InterfaceFeed:
 
     Attributes:
       has_reader: one of the shares waits for the announcements
+      trouble: why it could not be seen, the last time, what has happened
     """
 
     def __init__(self, machine: Machine) -> None:
         """Open it. Raises SocketSetupError if the interfaces cannot be listed."""
         self._machine = machine
         self.has_reader: bool = False
+        self.trouble: OSError | None = None
+        self._waiting: trio.lowlevel.Task | None = None  # for announcements
         self._shares: dict[FeedShare, None] = {}
         self._tracker = LinkTracker()
         self._has_lost_track = False  # nothing is known until a look succeeds
@@ -224,10 +247,15 @@ class InterfaceFeed:
     async def read(self) -> None:
         """Wait until something is announced, and tell it."""
         try:
-            await self._wait()
-            self._tell(self._find_change())
-        except OSError:  # out of descriptors, say
-            self._has_lost_track = True
+            # What is there already is seen before waiting. So while it waits and was not woken, all
+            # has been seen that happened before the event loop last asked the system (`is_quiet`).
+            change = self._find_change() if self._announces_everything() else None
+            if change is None:
+                await self._wait()
+                change = self._find_change()
+            self._tell(change)
+        except OSError as error:  # out of descriptors, say
+            self._lose_track(error)
             await trio.sleep(_POLL_SECONDS)
 
     async def _wait(self) -> None:
@@ -237,7 +265,23 @@ class InterfaceFeed:
             await trio.sleep_until(self._next_poll)
             self._next_poll = trio.current_time() + _POLL_SECONDS
         else:
-            await self._changes.wait()
+            self._waiting = trio.lowlevel.current_task()
+            self._waiting.custom_sleep_data = self  # until it is woken
+            try:
+                await self._changes.wait()
+            finally:
+                self._waiting = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the event loop knows of no announcement: the reader waits, and was not woken.
+
+        That is known without a system call. Where nothing is announced, or nothing can be seen, it
+        is as quiet as it gets.
+        """
+        if self._waiting is not None:
+            return self._waiting.custom_sleep_data is not None
+        return self._changes is None or self._has_lost_track
 
     def catch_up(self) -> None:
         """Read what was announced, look what that means, and tell it.
@@ -251,20 +295,27 @@ class InterfaceFeed:
         try:
             with naming_step(_STEP):
                 self._tell(self._find_change())
-        except OSError:
-            self._has_lost_track = True
+        except OSError as error:
+            self._lose_track(error)
             for share in self._shares:  # the reader waits for announcements that were just read
                 share.wake()
             raise
+
+    def _lose_track(self, trouble: OSError) -> None:
+        self._has_lost_track = True
+        self.trouble = trouble
 
     def _tell(self, change: Change | None) -> None:
         if change is not None:
             for share in self._shares:
                 share.tell(change)
 
+    def _announces_everything(self) -> bool:
+        return self._changes is not None and self._changes.is_complete
+
     def _find_change(self) -> Change | None:
         changes = self._changes
-        is_complete = changes is not None and changes.is_complete
+        is_complete = self._announces_everything()
         events: list[Event] = [EventsLost()] if self._has_lost_track else []
         if changes is not None:
             events += changes.read()
@@ -281,6 +332,7 @@ class InterfaceFeed:
         were_lost = any(isinstance(event, EventsLost) for event in events)
         now = changes.look() if changes is not None and were_lost else []
         self._has_lost_track = False
+        self.trouble = None
         change = self._tracker.read(events, self._listing, before, now)
         if change.calls_for_a_look():
             change = change.with_groups(self._machine.list_groups())

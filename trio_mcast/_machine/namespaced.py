@@ -12,6 +12,7 @@ going away, that needs privilege (CAP_SYS_ADMIN). Without it the library refuses
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -84,7 +85,7 @@ class NamespacedMachine(ThisMachine):
         try:
             with self._being_there():
                 return super().read_udp_errors()
-        except OSError:  # to be told of losses is worth no error
+        except OSError:  # then it is not known, as on other systems
             return None
 
     def open_changes(self) -> Changes | None:
@@ -131,7 +132,7 @@ class NamespacedMachine(ThisMachine):
     def _enter_by_a_socket(self) -> None:
         sock = next((sock for sock in self._sockets if sock.fileno() >= 0), None)
         if sock is None:
-            raise FileNotFoundError("no socket is open there that would lead back")
+            raise OSError(errno.ENOENT, "no socket is open there that would lead back")
         there = fcntl.ioctl(sock, _SIOCGSKNS)
         try:
             _enter(there)

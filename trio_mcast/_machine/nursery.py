@@ -1,15 +1,50 @@
-"""A nursery for background tasks that never raise."""
+"""Background tasks of an object that is open as long as a block lasts. They never raise."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
 
+class ServiceNursery:
+    """Where background tasks are started. They run until its block ends, whatever is cancelled.
+
+    A block may be left slowly: a program that is cancelled can say goodbye, in a shielded scope,
+    and wait for what comes back. Until then its receivers and senders work as before.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: set[trio.CancelScope] = set()
+
+    def start_soon(
+        self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None
+    ) -> None:
+        """As `trio.Nursery.start_soon`."""
+        scope = trio.CancelScope(shield=True)
+        self._scopes.add(scope)
+        self._nursery.start_soon(self._run, scope, function, args, name=name or function)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(
+        self, scope: trio.CancelScope, function: Callable[..., Awaitable[object]], args: Any
+    ) -> None:
+        try:
+            with scope:
+                await function(*args)
+        finally:
+            self._scopes.remove(scope)
+
+    def cancel(self) -> None:
+        for scope in self._scopes:
+            scope.cancel()
+
+
 @asynccontextmanager
-async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
+async def open_service_nursery() -> AsyncIterator[ServiceNursery]:
     """A nursery that ends with its block, and whose block's exception leaves it as it is.
 
     Trio wraps whatever leaves a nursery in an exception group, because a background task may have
@@ -18,11 +53,12 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
     """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
+        services = ServiceNursery(nursery)
         try:
-            yield nursery
+            yield services
         except BaseException as error:
             raised = error
-        nursery.cancel_scope.cancel()
+        services.cancel()
     if raised is not None:
         try:
             raise raised

@@ -119,7 +119,7 @@ def carry_out(
     except BaseException as error:
         if sock is not None:
             sock.close()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, SocketSetupError):
             refusal = SocketSetupError(step, error, interface=plan.interface, group=plan.group)
             raise add_remedy(refusal) from error
         raise

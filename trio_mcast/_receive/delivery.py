@@ -49,7 +49,7 @@ from trio.lowlevel import (  # looked up once: they are called for each datagram
 
 from .._base.datagram import Datagram
 from .._machine.receiving import DATAGRAMS_PER_READ, ReceivingSocket, SocketSet
-from .held import Held
+from .backlog import Backlog
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest"]
 
@@ -82,11 +82,12 @@ class Delivery:
 
     def __init__(
         self,
-        held: Held,
+        held: Backlog,
         waits_when_full: bool,
         sockets: SocketSet | None,
         count_lost: Callable[[list[Datagram]], None],
         report_broken: Callable[[ReceivingSocket, OSError], None],
+        see_news: Callable[[], None],
     ) -> None:
         """Nothing is waited for yet.
 
@@ -96,12 +97,14 @@ class Delivery:
           sockets: the set to wait by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
           report_broken: is told of a socket that cannot be read, and closes it
+          see_news: is called before anything is read: some sockets may have to be closed
         """
         self._held = held
         self._waits_when_full = waits_when_full
         self._sockets = sockets
         self._count_lost = count_lost
         self._report_broken = report_broken
+        self._see_news = see_news
 
         self._line: OrderedDict[_Waiter, None] = OrderedDict()
         self._poller: _Waiter | None = None  # the first in line, once it waits for the sockets
@@ -278,6 +281,7 @@ class Delivery:
         Args:
           is_urgent: if there is just one datagram, hold it before looking for others
         """
+        self._see_news()
         found: list[Datagram] = []
         count = 0  # also of those that nobody wants
         size = 0  # of the payloads
@@ -437,6 +441,7 @@ class Delivery:
             while self._room() <= 0:
                 self._is_blocked = True
                 await self._room_made.park()
+            self._see_news()
             if sock.is_closed:
                 return
             batch: list[Datagram] = []
@@ -483,6 +488,10 @@ class Delivery:
         """Nothing will come any more. What is held can still be taken."""
         self._failure = error
         self._serve()
+
+    def revive(self) -> None:
+        """Something may come again."""
+        self._failure = None
 
     def close(self) -> None:
         """Whoever waits gets a ClosedResourceError, and so does whoever comes later."""

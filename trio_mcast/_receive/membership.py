@@ -185,6 +185,14 @@ class Membership:
                     self._figures.dropped_by_overflow += _count_unread(sock)
                 self.discard(sock)
 
+    def distrust(self) -> None:
+        """What its sockets still have may have come by another interface: give it up, counted."""
+        for sock in self.sockets:
+            if not sock.is_retired:
+                sock.retire()
+                self._figures.dropped_by_overflow += _count_unread(sock)
+                self.discard(sock)
+
     def discard(self, sock: ReceivingSocket) -> None:
         """Close a socket and keep its figures. Whoever waits for it gets a ClosedResourceError."""
         self._sockets.remove(sock)
@@ -308,9 +316,15 @@ class Membership:
             works=self.is_joined,
             is_due=self.is_due,
             reason=self._reason,
+            follows=self._settings.follow,
         )
 
-    def status(self) -> MembershipStatus:
+    def status(self, trouble: OSError | None = None) -> MembershipStatus:
+        """As users see it.
+
+        Args:
+          trouble: why nothing is known of its interface at the moment
+        """
         return MembershipStatus(
             self.group,
             self._settings.planner.port,
@@ -318,7 +332,7 @@ class Membership:
             self.filter.sources,
             self.filter.mode,
             self.state,
-            self.error,
+            self.error or trouble,
         )
 
     def figures(self) -> Figures:

@@ -14,7 +14,7 @@ import trio
 
 from .._addresses.parsing import Group
 from .._base.datagram import Datagram
-from .._base.errors import InterfaceNotFoundError, MulticastError
+from .._base.errors import InterfaceNotFoundError, MulticastError, SocketSetupError
 from .._base.interface import Interface, IPVersion
 from .._base.source_filter import SourceFilter
 from .._base.status import MembershipStatus, ReceiverStatistics
@@ -22,10 +22,11 @@ from .._interfaces.following import Action, Change, decide, find_new
 from .._interfaces.selection import Selection
 from .._machine.feed import FeedShare, follow_interfaces
 from .._machine.machine import Machine, UdpErrors
+from .._machine.nursery import ServiceNursery
 from .._machine.receiving import ReceivingSocket
+from .backlog import Backlog
 from .delivery import Delivery
 from .events import Broadcast
-from .held import Held
 from .join_request import JoinRequest
 from .membership import Figures, Key, Membership, ReceiverSettings, open_all
 
@@ -53,16 +54,17 @@ class Memberships:
         self._machine = machine
         self._errors_before = machine.read_udp_errors()
         self._errors_after: UdpErrors | None = None  # when it was closed
-        self._nursery: trio.Nursery | None = None
+        self._nursery: ServiceNursery | None = None
         self._feed: FeedShare | None = None
         self._drained = trio.lowlevel.ParkingLot()  # tasks whose sockets are not the first in turn
         self._sockets = machine.open_receiving_sockets()
         self.delivery: Delivery = Delivery(
-            Held(settings.max_buffered, settings.max_buffered_bytes),
+            Backlog(settings.max_buffered, settings.max_buffered_bytes),
             settings.waits_when_full,
             self._sockets.open_set(),
             self.count_lost,
             self._lose,
+            self._see_news,
         )
 
     # Opening and closing
@@ -70,27 +72,23 @@ class Memberships:
     @trio.lowlevel.enable_ki_protection
     def open(self, requests: Sequence[JoinRequest]) -> None:
         """The first joins. From now on, nothing that happens to interfaces is missed."""
-        if self._settings.follow:
-            self._feed = follow_interfaces(self._machine)
-            listing = self._feed.listing
-        else:
-            listing = self._machine.list_interfaces()
-        self._join(requests, listing)
+        self._feed = follow_interfaces(self._machine)
+        self._join(requests, self._feed.listing)
 
-    def attach(self, nursery: trio.Nursery) -> None:
+    def attach(self, nursery: ServiceNursery) -> None:
         """Run the tasks of all memberships, present and future, in the nursery."""
         self._nursery = nursery
         nursery.start_soon(self.delivery.run, name="trio_mcast: read")
         for membership in self._by_key.values():
             for sock in membership.sockets:
                 self._start_task(membership, sock)
-        if self._feed is not None:
-            nursery.start_soon(
-                self._feed.follow,
-                self._adapt,
-                self._is_any_due,
-                name="trio_mcast: follow interfaces",
-            )
+        assert self._feed is not None
+        nursery.start_soon(
+            self._feed.follow,
+            self._adapt,
+            self._is_any_due,
+            name="trio_mcast: follow interfaces",
+        )
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
@@ -107,15 +105,9 @@ class Memberships:
         self.events.end()
 
     def statuses(self) -> tuple[MembershipStatus, ...]:
-        statuses = [membership.status() for membership in self._by_key.values()]
-        if not self._settings.follow:
-            # Nobody has told what has happened since, so the kernel is asked.
-            listed = self._machine.list_groups()
-            for i, status in enumerate(statuses):
-                key = (status.interface.index, status.group.packed)
-                if status.state == "joined" and listed is not None and key not in listed:
-                    statuses[i] = replace(status, state="waiting")
-        return tuple(statuses)
+        assert self._feed is not None
+        trouble = self._feed.trouble
+        return tuple(membership.status(trouble) for membership in self._by_key.values())
 
     def statistics(self) -> ReceiverStatistics:
         figures = replace(self._figures_of_the_past)
@@ -142,9 +134,7 @@ class Memberships:
     @trio.lowlevel.enable_ki_protection
     def join(self, requests: Sequence[JoinRequest]) -> None:
         """Join what is asked for; all refused, or something run out, is an error without effect."""
-        if self._feed is None:
-            self._join(requests, self._machine.list_interfaces())
-            return
+        assert self._feed is not None
         # What has happened before is adapted to first, for it is about the memberships of before.
         if (change := self._feed.catch_up()) is not None:
             self._adapt(change)
@@ -170,6 +160,7 @@ class Memberships:
         open_all(joining.values())
         self._requests += requests
         self._by_key.update(joining)
+        self.delivery.revive()
         self._publish(joining.values())
 
     def _find_interfaces(
@@ -346,22 +337,33 @@ class Memberships:
         if sock.is_retired:
             return
         self.events.publish(membership.status())
+        if self._feed is not None:
+            self._feed.retry_soon()
         if not self._settings.follow and not any(m.is_joined for m in self._by_key.values()):
             self.delivery.fail(error)
 
     # Following
 
     def _is_any_due(self) -> bool:
-        return any(membership.is_due for membership in self._by_key.values())
+        return self._settings.follow and any(m.is_due for m in self._by_key.values())
+
+    def _see_news(self) -> None:
+        """Adapt before a socket is read. Its index may be another interface's by now."""
+        if self._feed is not None and self._feed.has_news():
+            with suppress(SocketSetupError):  # the feed tries again
+                if (change := self._feed.catch_up()) is not None:
+                    self._adapt(change)
 
     def _adapt(self, change: Change) -> None:
         """Do what the rules say, and tell what has changed by it."""
         self._see_own_addresses(change.listing)
         # An interface that was re-created may have the index that another had. So a group's place
-        # on it counts as taken only by memberships other than the one that looks for a place.
+        # on it counts as taken only by memberships other than the one that looks for a place, and
+        # whose own interface is certain: two may have exchanged their indexes.
         taken: defaultdict[IPv4Address | IPv6Address, set[int]] = defaultdict(set)
         for group, index in self._by_key:
-            taken[group].add(index)
+            if change.is_certain_of(index):
+                taken[group].add(index)
         for membership in list(self._by_key.values()):
             index = membership.interface.index
             # Most memberships are not concerned by most changes, and a receiver may have thousands:
@@ -373,6 +375,8 @@ class Memberships:
                 self._adapt_one(membership, change, indexes)
                 if not membership.is_absent:
                     indexes.add(membership.interface.index)
+        if not self._settings.follow:
+            return
         for request in self._requests:
             indexes = taken[request.group.address]
             for interface in find_new(request.selection, request.version, change, indexes):
@@ -390,6 +394,8 @@ class Memberships:
         """
         key, before = membership.key, membership.status()
         action, interface = decide(membership.held(), change, taken)
+        if not membership.is_absent and change.has_given_away(membership.interface):
+            membership.distrust()
         match action:
             case Action.KEEP:
                 assert interface is not None

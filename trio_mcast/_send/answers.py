@@ -10,6 +10,7 @@ import trio
 
 from .._base.datagram import SocketAddress
 from .._base.interface import Interface
+from .._machine.nursery import ServiceNursery
 from .outgoing_interface import OutgoingInterface
 
 
@@ -36,10 +37,10 @@ class AnswerReaders:
     def __init__(self) -> None:
         self._listeners: list[trio.MemorySendChannel[Answer]] = []
         self._somebody_listens = trio.Event()
-        self._nursery: trio.Nursery | None = None
+        self._nursery: ServiceNursery | None = None
         self._is_closed = False
 
-    def attach(self, nursery: trio.Nursery) -> None:
+    def attach(self, nursery: ServiceNursery) -> None:
         """Run the tasks in the nursery."""
         self._nursery = nursery
 

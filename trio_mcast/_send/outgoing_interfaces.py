@@ -17,6 +17,7 @@ from .._interfaces.following import Action, Change, Held, decide, find_new
 from .._interfaces.selection import Selection
 from .._machine.feed import FeedShare, follow_interfaces
 from .._machine.machine import Machine
+from .._machine.nursery import ServiceNursery
 from .._machine.sending import Payload
 from .._machine.sockets import kernel_error
 from .._plan.sender_plan import SenderPlanner
@@ -152,7 +153,7 @@ class OutgoingInterfaces:
 
     # Following
 
-    def attach(self, nursery: trio.Nursery) -> None:
+    def attach(self, nursery: ServiceNursery) -> None:
         """Run the task that keeps the sockets alive, and those that read answers."""
         assert self._feed is not None
         self.answers.attach(nursery)
@@ -169,7 +170,8 @@ class OutgoingInterfaces:
     def _adapt(self, change: Change) -> None:
         """Do what the rules say."""
         assert self._selection is not None
-        taken = {outgoing.interface.index for outgoing in self.all if not outgoing.is_absent}
+        here = {outgoing.interface.index for outgoing in self.all if not outgoing.is_absent}
+        taken = {index for index in here if change.is_certain_of(index)}
         for outgoing in self.all[:]:
             if not outgoing.is_absent:
                 taken.discard(outgoing.interface.index)

@@ -20,8 +20,8 @@ from trio_mcast._machine.epoll import EpollSet
 from trio_mcast._machine.receiving import Origin, ReceivingSocket, SocketSet
 from trio_mcast._machine.this_machine import _find_way_to_read, _open_socket_set as open_socket_set
 from trio_mcast._plan.socket_plan import SocketPlan
+from trio_mcast._receive.backlog import Backlog
 from trio_mcast._receive.delivery import Delivery
-from trio_mcast._receive.held import Held
 from trio_mcast.testing import make_interface
 
 if sys.platform != "linux":
@@ -69,7 +69,7 @@ class Setting:
         self.broken: list[str] = []
         self._hearings: dict[ReceivingSocket, Hearing] = {}
         self.delivery = Delivery(
-            Held(10_000, 2**40), True, open_socket_set(), list.clear, self._report
+            Backlog(10_000, 2**40), True, open_socket_set(), list.clear, self._report, lambda: None
         )
         stack.callback(self.delivery.close)
         self._nursery = nursery

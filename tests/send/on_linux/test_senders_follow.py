@@ -457,7 +457,7 @@ def test_a_lack_of_descriptors_is_made_up_for(
                 with pytest.raises(SendError):
                     await sender.send(b"in vain")
             listener = there.listener(group, udp_port)
-            with trio.fail_after(2 * SOON):
+            with trio.fail_after(3 * SOON):
                 await send_soon(sender, b"again")
             assert listener.receive_data() == b"again"
 

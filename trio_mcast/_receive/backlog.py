@@ -8,7 +8,7 @@ from itertools import islice
 from .._base.datagram import Datagram
 
 
-class Held(deque[Datagram]):
+class Backlog(deque[Datagram]):
     """Datagrams in the order of reading. Whoever takes some takes them off the left end.
 
     To take one is the most frequent thing that a receiver does, so nothing is counted there: how

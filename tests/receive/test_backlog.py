@@ -6,7 +6,7 @@ from collections import deque
 
 from hypothesis import given, strategies as st
 
-from trio_mcast._receive.held import Held
+from trio_mcast._receive.backlog import Backlog
 from trio_mcast.testing import make_datagram
 
 MOST_DATAGRAMS = 12
@@ -38,7 +38,7 @@ class Oracle:
         return shed
 
 
-def apply(held: Held, oracle: Oracle, step: list[bytes] | int | str) -> None:
+def apply(held: Backlog, oracle: Oracle, step: list[bytes] | int | str) -> None:
     if isinstance(step, list):
         held.add([make_datagram(data) for data in step], sum(map(len, step)))
         oracle.add(step)
@@ -54,7 +54,7 @@ def apply(held: Held, oracle: Oracle, step: list[bytes] | int | str) -> None:
 def test_what_is_shed_is_exactly_what_is_too_much(
     steps: list[list[bytes] | int | str],
 ) -> None:
-    held, oracle = Held(MOST_DATAGRAMS, MOST_BYTES), Oracle()
+    held, oracle = Backlog(MOST_DATAGRAMS, MOST_BYTES), Oracle()
     for step in steps:
         apply(held, oracle, step)
         assert [datagram.data for datagram in held.shed()] == oracle.shed()
@@ -65,7 +65,7 @@ def test_what_is_shed_is_exactly_what_is_too_much(
 def test_there_is_room_only_below_both_bounds_and_surely_one_read_below_them(
     steps: list[list[bytes] | int | str],
 ) -> None:
-    held, oracle = Held(MOST_DATAGRAMS, MOST_BYTES), Oracle()
+    held, oracle = Backlog(MOST_DATAGRAMS, MOST_BYTES), Oracle()
     for step in steps:
         apply(held, oracle, step)
         if held.room() > 0:
