@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 _CALLS: Final = {
-    "x86_64": {"recvmmsg": 299, "setsockopt": 54, "getsockopt": 55, "socket": 41},
-    "aarch64": {"recvmmsg": 243, "setsockopt": 208, "getsockopt": 209, "socket": 198},
+    "x86_64": {"recvmmsg": 299, "setsockopt": 54, "getsockopt": 55, "socket": 41, "setns": 308},
+    "aarch64": {"recvmmsg": 243, "setsockopt": 208, "getsockopt": 209, "socket": 198, "setns": 268},
 }
 
 # linux/prctl.h, linux/seccomp.h

@@ -364,17 +364,23 @@ class Memberships:
         for group, index in self._by_key:
             if change.is_certain_of(index):
                 taken[group].add(index)
-        for membership in list(self._by_key.values()):
+        kept = []
+        for membership in self._by_key.values():
             index = membership.interface.index
             # Most memberships are not concerned by most changes, and a receiver may have thousands:
             # those are passed over before anything is worked out about them.
             is_concerned = change.concerns_membership(index, membership.group)
             if membership.is_absent or membership.is_due or is_concerned:
                 indexes = taken[membership.group]
-                indexes.discard(index)
-                self._adapt_one(membership, change, indexes)
+                if change.is_certain_of(index) and not membership.is_absent:
+                    indexes.discard(index)
+                if not self._adapt_one(membership, change, indexes):
+                    continue
                 if not membership.is_absent:
                     indexes.add(membership.interface.index)
+            kept.append(membership)
+        # Anew, in the order of joining: one may have the key now that another had.
+        self._by_key = {membership.key: membership for membership in kept}
         if not self._settings.follow:
             return
         for request in self._requests:
@@ -386,13 +392,16 @@ class Memberships:
                 indexes.add(interface.index)
                 self.events.publish(membership.status())
 
-    def _adapt_one(self, membership: Membership, change: Change, taken: set[int]) -> None:
+    def _adapt_one(self, membership: Membership, change: Change, taken: set[int]) -> bool:
         """Do what the rules say about one membership.
 
         Args:
           taken: the indexes of the interfaces where its group has other memberships
+
+        Returns:
+          Whether it is kept
         """
-        key, before = membership.key, membership.status()
+        before = membership.status()
         action, interface = decide(membership.held(), change, taken)
         if not membership.is_absent and change.has_given_away(membership.interface):
             membership.distrust()
@@ -406,19 +415,12 @@ class Memberships:
             case Action.SUSPEND:
                 membership.suspend()
             case Action.FORGET:
-                del self._by_key[key]
                 membership.suspend()
                 self._drain(membership)
-        if action is not Action.FORGET and membership.key != key:
-            self._rename_key(key, membership.key)
         status = membership.status()
         if action in (Action.RENEW, Action.FORGET) or status != before:
             self.events.publish(status)
-
-    def _rename_key(self, old: Key, new: Key) -> None:
-        """As `dict` cannot: in its place, since the order is that of joining."""
-        items = self._by_key.items()
-        self._by_key = {(new if key == old else key): value for key, value in items}
+        return action is not Action.FORGET
 
     def _see_own_addresses(self, listing: Iterable[Interface]) -> None:
         if self._settings.planner.loopback:

@@ -173,7 +173,7 @@ class OutgoingInterfaces:
         here = {outgoing.interface.index for outgoing in self.all if not outgoing.is_absent}
         taken = {index for index in here if change.is_certain_of(index)}
         for outgoing in self.all[:]:
-            if not outgoing.is_absent:
+            if not outgoing.is_absent and change.is_certain_of(outgoing.interface.index):
                 taken.discard(outgoing.interface.index)
             held = Held(
                 outgoing.interface,
