@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from doctor.consulting import codes, errors, the, warnings
 
-from trio_mcast._base.remedies import ADVICE
 from trio_mcast._base.snapshot import (
     Chain,
     Holder,
@@ -21,6 +20,7 @@ from trio_mcast._base.snapshot import (
     Route,
     UdpSocket,
 )
+from trio_mcast._doctor.advice import ADVICE
 from trio_mcast._doctor.case import Case
 from trio_mcast._doctor.evidence import (
     Attempt,
@@ -237,14 +237,30 @@ def test_without_a_port_and_without_a_capture_delivered_datagrams_are_not_called
     assert "nothing-sent" not in codes(judge(case))
 
 
-# --- What comes in --------------------------------------------------------------------------------
+# --- What comes in and is lost --------------------------------------------------------------------
 
 TAGGED = Stream(GROUP, ETH0, "10.77.1.2", 5000, 1, 9, "it is tagged with VLAN 5")
 SEEN = replace(TAGGED, flaw="")
+ACCEPTED = Route(GROUP, ETH0, SEEN.source, 0, ETH0, "")
 
 
 def on_root_s_machine(case: Case, *chains: Chain) -> Case:
     return on_machine(case, chains=chains, can_capture=True, sees_all_holders=True)
+
+
+def test_a_flaw_of_what_another_interface_takes_is_no_fault() -> None:
+    """As of a VLAN: eth0 sees it tagged, and eth0.5 hears it."""
+    found = judge(observed(recorded("healthy"), sightings=(TAGGED,)))
+    assert (errors(found), warnings(found)) == ([], [])
+
+
+def test_a_flaw_is_told_of_where_nothing_else_arrives() -> None:
+    case = on_root_s_machine(recorded("silent"))
+    found = judge(observed(case, sightings=(TAGGED,)))
+    assert (errors(found), warnings(found)) == (["datagrams-lost"], [])
+    assert "VLAN 5" in found[0].summary
+    elsewhere = (replace(TAGGED, port=6000), replace(TAGGED, group="233.252.0.2"))
+    assert errors(judge(observed(case, sightings=elsewhere))) == []
 
 
 def test_what_has_a_flaw_is_not_said_to_arrive() -> None:
@@ -252,6 +268,52 @@ def test_what_has_a_flaw_is_not_said_to_arrive() -> None:
     assert "datagrams-arrive" not in codes(judge(case))
     case = observed(recorded("silent"), sightings=(replace(TAGGED, port=6000),))
     assert "port-mismatch" not in codes(judge(case))
+
+
+INPUT = {"Ip.InReceives": 9, "IpExt.InMcastPkts": 9}
+PREROUTING = {"Ip.InReceives": 9}
+
+
+@pytest.mark.parametrize(
+    ("counters", "hook"), [(INPUT, "input"), (PREROUTING, "prerouting"), ({}, "ingress")]
+)
+def test_a_firewall_is_blamed_only_where_it_has_a_chain(
+    counters: dict[str, int], hook: str
+) -> None:
+    case = observed(recorded("silent"), sightings=(SEEN,), routes=(ACCEPTED,), counters=counters)
+    own = Chain("netdev" if hook == "ingress" else "inet", "filter", "mine", hook, "accept")
+    other = Chain("inet", "filter", "other", "output", "drop")
+    six = Chain("ip6", "filter", "six", hook, "drop")
+    assert errors(judge(on_root_s_machine(case, own))) == ["firewall-drop"]
+    found = judge(on_root_s_machine(case, other, six))
+    assert errors(found) == ["datagrams-lost"]
+    assert "not known" in found[0].summary
+
+
+def test_what_was_not_joined_where_it_came_in_is_not_called_lost() -> None:
+    case = observed(recorded("silent"), sightings=(SEEN,))
+    assert errors(judge(on_root_s_machine(case))) == []
+
+
+def test_counters_that_complain_are_evidence_where_the_cause_is_not_known() -> None:
+    case = observed(
+        recorded("silent"),
+        sightings=(SEEN,),
+        routes=(ACCEPTED,),
+        counters={"Ip.InDiscards": 9, "Ip.InReceives": 9, "Ip6InDiscards%eth0": 9},
+    )
+    evidence = the("datagrams-lost", judge(on_root_s_machine(case))).evidence
+    assert [line for line in evidence if "grew" in line] == ["Ip InDiscards grew by 9"]
+
+
+def test_without_a_capture_ipv6_losses_may_be_of_groups_that_nobody_joined() -> None:
+    six = "ff15::4d43:1"
+    case = recorded("silent")
+    case = replace(case, question=replace(case.question, groups=(six,)))
+    counters = {"Ip6InReceives": 9, "Ip6InMcastPkts": 9}
+    case = observed(case, joins=(Attempt(six, ETH0, 0),), sightings=None, counters=counters)
+    found = judge(case)
+    assert (errors(found), warnings(found)) == ([], ["datagrams-lost"])
 
 
 # --- What was not to be seen ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from .._base.remedies import ADVICE
+from .advice import ADVICE
 from .case import Case
 from .finding import Finding
 from .rules import asking, interfaces, memberships, network, outcome, stages
@@ -68,5 +68,6 @@ RULES: Final[dict[str, Rule]] = {
     "nothing-sent": outcome.find_nothing_sent,
     "limited-view": outcome.find_limited_view,
     "datagrams-arrive": outcome.find_arrivals,
+    "datagrams-lost": stages.find_lost,
 }
 """Code to rule. `ADVICE` has the same codes."""
