@@ -14,7 +14,7 @@ import pytest
 import trio
 from doctor.consulting import BOTH, GROUP4, GROUP6, codes, consult, errors, sending, the, warnings
 from doctor.frames import FrameTalker, datagram, ethernet, fragments, ipv4, udp
-from namespaces.network import Card, Host, wait_until
+from namespaces.network import Card, Host, Network, wait_until
 
 import trio_mcast
 from trio_mcast import Finding
@@ -247,6 +247,17 @@ def test_where_no_rule_is_to_be_seen_the_cause_is_not_known(
     assert "not known" in lost.summary
     assert "tcpdump" in lost.remedy
     assert any(line.startswith("seen on the wire: ") for line in lost.evidence)
+
+
+def test_what_comes_in_where_it_cannot_be_joined_is_no_firewall_s_fault(
+    network: Network, here: Card, there: Card, udp_port: int
+) -> None:
+    _, sender = network.link(here.host, "eth1", there.host, "eth1")
+    here.host.sysctl("net.ipv6.conf.eth1.disable_ipv6", 1)
+    with sending(sender.talker(GROUP6, udp_port)):
+        found = consult(here.host, "root", GROUP6, port=udp_port)
+    assert errors(found) == ["datagrams-lost"]
+    assert "on eth1, where it cannot be joined" in the("datagrams-lost", found).summary
 
 
 @pytest.mark.parametrize(

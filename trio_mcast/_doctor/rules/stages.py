@@ -328,6 +328,7 @@ def find_lost(case: Case) -> Iterator[Finding]:
     """What comes in and does not arrive, where the frames themselves tell why, or nothing does."""
     for group in case.unheard():
         yield from _find_flaws(case, group)
+        yield from _find_unjoined(case, group)
     for version in (4, 6):
         for group in case.unheard(version)[:1]:
             loss = _find_loss(case, group)
@@ -360,6 +361,27 @@ def _find_flaws(case: Case, group: str) -> Iterator[Finding]:
             case.show_streams(flawed, "seen on the wire:"),
             f"# see to the sender, and to what is between. What comes in:\n"
             f"sudo tcpdump -vv -e -i {name} host {group}",
+        )
+
+
+def _find_unjoined(case: Case, group: str) -> Iterator[Finding]:
+    """What comes in where it cannot be joined; where joining failed, that is a finding already."""
+    observation = case.observed
+    tried = {attempt.interface for attempt in observation.joins if attempt.group == group}
+    streams: dict[int, list[Stream]] = {}
+    for stream in case.sightings_of(group):
+        is_meant = case.is_wanted(stream) and observation.port in (None, stream.port)
+        if is_meant and stream.interface not in tried:
+            streams.setdefault(stream.interface, []).append(stream)
+    for interface, seen in streams.items():
+        name = case.snapshot.name(interface)
+        yield make_finding(
+            "datagrams-lost",
+            "error",
+            f"{group} comes in on {name}, where it cannot be joined: the interface is not up, or "
+            f"not fit for multicast of IPv{ip_address(group).version}",
+            case.show_streams(seen, "seen on the wire:"),
+            f"# `trio-mcast interfaces` shows what {name} lacks; or let the sender use another",
         )
 
 
