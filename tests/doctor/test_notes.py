@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from trio_mcast import SendError, SocketSetupError
-from trio_mcast._base.remedies import ADVICE, add_remedy
+from trio_mcast._base.remedies import add_remedy
+from trio_mcast._doctor.advice import ADVICE
 
 CODES = {
     errno.EADDRINUSE: "port-held-exclusively",
@@ -42,7 +43,7 @@ def test_an_error_that_nothing_is_known_of_has_no_note() -> None:
 
 @pytest.mark.parametrize("code", ADVICE)
 def test_advice_is_commands_of_programs_that_there_are_or_remarks(code: str) -> None:
-    known = {"sudo": {"ip", "sysctl", "nft", "ss", "ufw", "firewall-cmd", "trio-mcast"}}
+    known = {"sudo": {"ip", "sysctl", "nft", "ss", "ufw", "firewall-cmd", "tcpdump", "trio-mcast"}}
     for line in ADVICE[code].remedy.splitlines():
         first, *rest = line.split()
         assert first == "#" or rest[0] in known[first], line

@@ -13,20 +13,23 @@ from typing import Any
 import pytest
 from doctor.consulting import codes, errors, the, warnings
 
-from trio_mcast._base.remedies import ADVICE
 from trio_mcast._base.snapshot import (
     Chain,
+    Holder,
     Link,
     Route,
     UdpSocket,
 )
+from trio_mcast._doctor.advice import ADVICE
 from trio_mcast._doctor.case import Case
 from trio_mcast._doctor.evidence import (
     Attempt,
+    Crowd,
     Observation,
     Query,
     Stream,
 )
+from trio_mcast._doctor.finding import make_finding
 from trio_mcast._doctor.judging import RULES, judge
 from trio_mcast._doctor.losses import count_losses
 
@@ -84,6 +87,7 @@ def test_a_case_survives_being_saved() -> None:
         recorded("unroutable"),
         sightings=(Stream(GROUP, ETH0, "10.77.1.2", 5000, None, 3),),
         queries=(Query(ETH0, "10.77.1.2", "IGMP"),),
+        more_sightings=(Crowd(GROUP, ETH0, True, False, 7),),
     )
     case = on_machine(case, chains=(Chain("inet", "filter", "input", "input", "drop"),))
     assert Case.from_json(case.to_json()) == case
@@ -231,6 +235,171 @@ def test_without_a_port_and_without_a_capture_delivered_datagrams_are_not_called
     counters = {"Ip.InReceives": 9, "Ip.InDelivers": 9, "IpExt.InMcastPkts": 9}
     case = observed(recorded("silent"), port=None, counters=counters)
     assert "nothing-sent" not in codes(judge(case))
+
+
+# --- What comes in and is lost --------------------------------------------------------------------
+
+TAGGED = Stream(GROUP, ETH0, "10.77.1.2", 5000, 1, 9, "it is tagged with VLAN 5")
+SEEN = replace(TAGGED, flaw="")
+ACCEPTED = Route(GROUP, ETH0, SEEN.source, 0, ETH0, "")
+
+
+def on_root_s_machine(case: Case, *chains: Chain) -> Case:
+    return on_machine(case, chains=chains, can_capture=True, sees_all_holders=True)
+
+
+def test_a_flaw_of_what_another_interface_takes_is_no_fault() -> None:
+    """As of a VLAN: eth0 sees it tagged, and eth0.5 hears it."""
+    found = judge(observed(recorded("healthy"), sightings=(TAGGED,)))
+    assert (errors(found), warnings(found)) == ([], [])
+
+
+def test_a_flaw_is_told_of_where_nothing_else_arrives() -> None:
+    case = on_root_s_machine(recorded("silent"))
+    found = judge(observed(case, sightings=(TAGGED,)))
+    assert (errors(found), warnings(found)) == (["datagrams-lost"], [])
+    assert "VLAN 5" in found[0].summary
+    elsewhere = (replace(TAGGED, port=6000), replace(TAGGED, group="233.252.0.2"))
+    assert errors(judge(observed(case, sightings=elsewhere))) == []
+
+
+def test_what_has_a_flaw_is_not_said_to_arrive() -> None:
+    case = observed(recorded("silent"), port=None, sightings=(TAGGED,))
+    assert "datagrams-arrive" not in codes(judge(case))
+    case = observed(recorded("silent"), sightings=(replace(TAGGED, port=6000),))
+    assert "port-mismatch" not in codes(judge(case))
+
+
+INPUT = {"Ip.InReceives": 9, "IpExt.InMcastPkts": 9}
+PREROUTING = {"Ip.InReceives": 9}
+
+
+@pytest.mark.parametrize(
+    ("counters", "hook"), [(INPUT, "input"), (PREROUTING, "prerouting"), ({}, "ingress")]
+)
+def test_a_firewall_is_blamed_only_where_it_has_a_chain(
+    counters: dict[str, int], hook: str
+) -> None:
+    case = observed(recorded("silent"), sightings=(SEEN,), routes=(ACCEPTED,), counters=counters)
+    own = Chain("netdev" if hook == "ingress" else "inet", "filter", "mine", hook, "accept")
+    other = Chain("inet", "filter", "other", "output", "drop")
+    six = Chain("ip6", "filter", "six", hook, "drop")
+    assert errors(judge(on_root_s_machine(case, own))) == ["firewall-drop"]
+    found = judge(on_root_s_machine(case, other, six))
+    assert errors(found) == ["datagrams-lost"]
+    assert "not known" in found[0].summary
+
+
+def test_what_was_not_joined_where_it_came_in_is_not_called_lost() -> None:
+    case = observed(recorded("silent"), sightings=(SEEN,))
+    assert errors(judge(on_root_s_machine(case))) == []
+
+
+def test_counters_that_complain_are_evidence_where_the_cause_is_not_known() -> None:
+    case = observed(
+        recorded("silent"),
+        sightings=(SEEN,),
+        routes=(ACCEPTED,),
+        counters={"Ip.InDiscards": 9, "Ip.InReceives": 9, "Ip6InDiscards%eth0": 9},
+    )
+    evidence = the("datagrams-lost", judge(on_root_s_machine(case))).evidence
+    assert [line for line in evidence if "grew" in line] == ["Ip InDiscards grew by 9"]
+
+
+def test_without_a_capture_ipv6_losses_may_be_of_groups_that_nobody_joined() -> None:
+    six = "ff15::4d43:1"
+    case = recorded("silent")
+    case = replace(case, question=replace(case.question, groups=(six,)))
+    counters = {"Ip6InReceives": 9, "Ip6InMcastPkts": 9}
+    case = observed(case, joins=(Attempt(six, ETH0, 0),), sightings=None, counters=counters)
+    found = judge(case)
+    assert (errors(found), warnings(found)) == ([], ["datagrams-lost"])
+
+
+# --- What was not to be seen ----------------------------------------------------------------------
+
+
+def test_where_proc_is_hidden_nothing_is_said_of_counters_but_that_they_are_hidden() -> None:
+    hidden = on_machine(recorded("silent"), joined=(), settings={}, sockets=())
+    found = judge(hidden)
+    assert "/proc/sys" in the("limited-view", found).summary
+    assert "/proc/net" in the("limited-view", found).summary
+    silence = the("nothing-sent", found)
+    assert "lost here" not in silence.summary
+    assert "counters" not in silence.evidence[0]
+    limits = the("limited-view", judge(recorded("silent"))).summary
+    assert "/proc/sys" not in limits
+    assert "/proc/net" not in limits
+
+
+def test_root_is_not_told_to_become_root() -> None:
+    case = replace(on_root_s_machine(recorded("silent")), observation=None)
+    assert "limited-view" not in codes(judge(case))
+    limits = the("limited-view", judge(on_machine(case, sees_all_holders=False)))
+    assert "which programs" in limits.summary
+    assert "sudo" not in limits.remedy
+
+
+# --- The text of findings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[2J\x07", "a\nerror: b", "\x9bm", "\u202e", "\udcff", "\x7f"]
+)
+def test_names_that_others_gave_cannot_do_anything_when_they_are_printed(name: str) -> None:
+    bound = UdpSocket(4, "0.0.0.0", 5000, 1000, 77, 0, (Holder(7, name),))
+    card = name.partition("\n")[0]  # an interface's name has no white space
+    case = on_machine(with_link(recorded("silent"), name=card, is_up=False), sockets=(bound,))
+    refused = (Attempt(GROUP, ETH0, errno.EADDRINUSE, "in use"),)
+    found = judge(observed(case, joins=refused, port=5000))
+    assert {"port-held-exclusively", "interface-down"} <= codes(found)
+    assert ascii(name)[1:-1] in the("port-held-exclusively", found).summary
+    assert ascii(card)[1:-1] in the("interface-down", found).remedy
+    for finding in found:
+        for line in (finding.summary, *finding.evidence, *finding.remedy.split("\n")):
+            assert line.isprintable()
+
+
+def test_names_in_any_language_stay_as_they_are() -> None:
+    finding = make_finding("wsl", "info", "größer 大きい", ["größer 大きい"])
+    assert (finding.summary, finding.evidence) == ("größer 大きい", ("größer 大きい",))
+
+
+def test_evidence_has_an_end() -> None:
+    lines = [f"line {number}" for number in range(1000)]
+    finding = make_finding("wsl", "info", "x" * 100_000, lines)
+    assert len(finding.summary) < 1000
+    assert finding.evidence[:2] == ("line 0", "line 1")
+    assert finding.evidence[-1] == f"and {1000 + 1 - len(finding.evidence)} more like these"
+    assert len(finding.evidence) < 100
+
+
+def test_findings_of_one_code_have_an_end_and_none_of_another_is_left_out() -> None:
+    sources = [f"11.0.0.{number}" for number in range(1, 101)]
+    case = observed(
+        with_link(recorded("silent"), rp_filter=1, force_igmp_version=2),
+        sightings=tuple(replace(SEEN, source=source) for source in sources),
+        routes=tuple(Route(GROUP, ETH0, source, errno.EINVAL, None, "") for source in sources),
+    )
+    found = judge(case)
+    told = [f for f in found if f.code == "source-unroutable"]
+    assert 1 < len(told) < 30
+    assert told[-1].evidence[-1] == f"{100 - len(told)} more findings like this"
+    assert "igmp-version-forced" in codes(found)
+
+
+def test_those_beyond_the_first_senders_are_counted_in_the_total() -> None:
+    case = recorded("healthy")
+    assert case.observation is not None
+    listed = sum(stream.count for stream in case.arrivals_of(GROUP))
+    crowds = (
+        Crowd(GROUP, ETH0, is_wanted=True, is_flawed=False, count=1000),
+        Crowd(GROUP, ETH0, is_wanted=False, is_flawed=False, count=1),
+        Crowd(GROUP, ETH0, is_wanted=True, is_flawed=True, count=1),
+    )
+    finding = the("datagrams-arrive", judge(observed(case, more_arrivals=crowds)))
+    assert f"{listed + 1000} datagrams" in finding.summary
+    assert finding.evidence[0].startswith("received 1000 ")
 
 
 # --- Groups ---------------------------------------------------------------------------------------

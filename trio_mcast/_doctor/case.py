@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from .._base.snapshot import Link, Snapshot
-from .evidence import Observation, Stream
+from .evidence import Crowd, Observation, Stream
 from .losses import ENOUGH, count_losses
 
 _NOTHING_OBSERVED: Final = Observation()
@@ -98,6 +98,13 @@ class Case:
         version = ip_address(address).version
         return any(address in link.addresses_of(version) for link in self.snapshot.links)
 
+    def sees_tables(self) -> bool:
+        """Whether /proc/net can be read. An interface that is up has joined groups by itself."""
+        snapshot = self.snapshot
+        return snapshot.system == "linux" and (
+            bool(snapshot.joined) or not any(link.is_up for link in snapshot.links)
+        )
+
     def setting(self, name: str) -> int:
         return self.snapshot.settings.get(name, 0)
 
@@ -110,11 +117,33 @@ class Case:
     def arrivals_of(self, group: str) -> list[Stream]:
         return [stream for stream in self.observed.arrivals if stream.group == group]
 
+    def sightings_of(self, group: str) -> list[Stream]:
+        """What was seen on the wire, without what has a flaw."""
+        return [s for s in self.observed.sightings or () if s.group == group and not s.flaw]
+
     def streams_of(self, group: str) -> list[Stream]:
         """What was received; or seen, where no port was named at which to receive."""
-        if self.observation is not None and self.observation.port is None:
-            return [s for s in self.observation.sightings or () if s.group == group]
-        return self.arrivals_of(group)
+        return self.sightings_of(group) if self._is_seen_only() else self.arrivals_of(group)
+
+    def count_crowd(self, group: str) -> int:
+        """The datagrams that go with `streams_of`, of those asked for, from still more senders."""
+        observed = self.observed
+        crowds = observed.more_sightings if self._is_seen_only() else observed.more_arrivals
+        return self.count_wanted(group, crowds)
+
+    def count_wanted(self, group: str, crowds: Iterable[Crowd]) -> int:
+        chosen = {link.index for link in self.chosen()}
+        return sum(
+            crowd.count
+            for crowd in crowds
+            if crowd.group == group
+            and crowd.interface in chosen
+            and crowd.is_wanted
+            and not crowd.is_flawed
+        )
+
+    def _is_seen_only(self) -> bool:
+        return self.observation is not None and self.observation.port is None
 
     def is_heard(self, group: str) -> bool:
         """Whether the group arrives as it was asked for."""

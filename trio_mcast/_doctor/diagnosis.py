@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from numbers import Real
 
 import trio
 
@@ -40,16 +43,29 @@ async def examine(question: Question, seconds: float = 3.0) -> Case:
       seconds: how long to listen; 0: do not
 
     Raises:
-      ValueError: less than 0 seconds
+      ValueError: less than 0 seconds, or no end
+      TypeError: no number
     """
-    if not seconds >= 0:
-        raise ValueError(f"{seconds!r} seconds is below 0")
+    seconds = parse_seconds(seconds)
     await trio.lowlevel.checkpoint()
     machine = current_machine()
     snapshot = machine.inspector.take_snapshot()
     if not question.groups or not seconds:
         return Case(question, snapshot)
     return Case(question, snapshot, await observe(machine, question, snapshot, seconds))
+
+
+def parse_seconds(value: object) -> float:
+    """How long to listen, checked. Raises: as `examine`."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a number of seconds")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{reprlib.repr(value)} seconds: give 0 or more, but not without end")
+    return seconds
 
 
 def parse_question(
@@ -62,13 +78,15 @@ def parse_question(
     """What `diagnose` is asked, checked. Args and Raises: as there."""
     parsed = [_parse_group(value) for value in _several(group)]
     selections = [Selection.parse(interface), *(Selection(zone=zone) for _, zone in parsed)]
+    port = None if port is None else parse_port(port)
+    sources = parse_sources(_several(source))
     listing = current_machine().list_interfaces()
     indexes = [i.index for s in selections if s.is_named for i in s.require(listing)]
     return Question(
         tuple(dict.fromkeys(str(address) for address, _ in parsed)),
-        None if port is None else parse_port(port),
+        port,
         tuple(dict.fromkeys(indexes)),
-        tuple(map(str, parse_sources(_several(source)))),
+        tuple(map(str, sources)),
     )
 
 

@@ -23,13 +23,34 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Stream:
-    """Datagrams of one sender to one group and port, that came in by one interface."""
+    """Datagrams of one sender to one group and port, that came in by one interface.
+
+    Attributes:
+      flaw: what about them keeps this host from taking them; empty: nothing that shows on the wire
+    """
 
     group: str
     interface: int
     source: str
     port: int
     hop_limit: int | None
+    count: int
+    flaw: str = ""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Datagrams of more senders than are told one by one.
+
+    Attributes:
+      is_wanted: they have the port, and come from a sender, that was asked for
+      is_flawed: as `Stream.flaw`
+    """
+
+    group: str
+    interface: int
+    is_wanted: bool
+    is_flawed: bool
     count: int
 
 
@@ -62,6 +83,7 @@ class Observation:
       sends: sending tried, without a datagram leaving the host
       arrivals: what the doctor's sockets received
       sightings: what came in before the firewall and the routes had a say; None: not for this user
+      more_arrivals, more_sightings: those beyond the first senders and ports, which are not listed
       losses: sockets that lost datagrams, with how many it were meanwhile
       vanished: memberships of the doctor's own that did not last
     """
@@ -78,3 +100,5 @@ class Observation:
     local_routes: tuple[LocalRoute, ...] = ()
     losses: tuple[UdpSocket, ...] = ()
     vanished: tuple[Attempt, ...] = ()
+    more_arrivals: tuple[Crowd, ...] = ()
+    more_sightings: tuple[Crowd, ...] = ()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final, TypeAlias
 
-from .._base.remedies import ADVICE
+from .advice import ADVICE
 from .case import Case
 from .finding import Finding
 from .rules import asking, interfaces, memberships, network, outcome, stages
 
 _SEVERITIES: Final = ("error", "warning", "info")
+_MOST_OF_A_CODE: Final = 20
 
 Rule: TypeAlias = Callable[[Case], Iterable[Finding]]
 
@@ -19,7 +22,20 @@ def judge(case: Case) -> tuple[Finding, ...]:
     """Everything that the rules find, the most probable cause first."""
     found = [finding for code in ADVICE for finding in RULES[code](case)]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    return tuple(dict.fromkeys(found))
+    return tuple(_limit(list(dict.fromkeys(found))))
+
+
+def _limit(findings: list[Finding]) -> Iterator[Finding]:
+    """Senders by the hundred, each with the same fault, are told by some of them."""
+    total = Counter(finding.code for finding in findings)
+    told: Counter[str] = Counter()
+    for finding in findings:
+        told[finding.code] += 1
+        more = total[finding.code] - _MOST_OF_A_CODE
+        if told[finding.code] == _MOST_OF_A_CODE and more > 0:
+            yield replace(finding, evidence=(*finding.evidence, f"{more} more findings like this"))
+        elif told[finding.code] <= _MOST_OF_A_CODE:
+            yield finding
 
 
 RULES: Final[dict[str, Rule]] = {
@@ -52,5 +68,6 @@ RULES: Final[dict[str, Rule]] = {
     "nothing-sent": outcome.find_nothing_sent,
     "limited-view": outcome.find_limited_view,
     "datagrams-arrive": outcome.find_arrivals,
+    "datagrams-lost": stages.find_lost,
 }
 """Code to rule. `ADVICE` has the same codes."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
 
 import trio
 
@@ -22,8 +22,11 @@ from .._machine.receiving import ReceivingSocket, ReceivingSockets
 from .._plan.receiver_plan import ReceiverPlanner
 from .case import Question
 from .evidence import Attempt, LocalRoute, Observation, Query, Stream
+from .tally import Tally
 
-_StreamKey = tuple[str, int, str, int, "int | None"]
+_MOST_QUERIERS: Final = 32
+_MOST_ROUTES: Final = 256
+"""Of senders that nobody named."""
 
 
 async def observe(
@@ -43,6 +46,7 @@ async def observe(
                 await trio.sleep_forever()
         observer.read_the_rest()
         after = inspector.read_counters()
+        sockets_after = inspector.list_udp_sockets()
         growth = {name: value - before.get(name, 0) for name, value in after.items()}
         return Observation(
             seconds,
@@ -50,13 +54,15 @@ async def observe(
             {name: value for name, value in growth.items() if value},
             tuple(observer.joins),
             tuple(observer.sends),
-            observer.arrivals(),
+            observer.arrived.streams(),
             observer.sightings(),
             observer.queries(),
-            tuple(observer.find_routes()),
+            await observer.find_routes(),
             tuple(observer.find_local_routes()),
-            tuple(_find_losses(sockets_before, inspector.list_udp_sockets())),
+            tuple(_find_losses(sockets_before, sockets_after)),
             tuple(observer.find_vanished()),
+            observer.arrived.crowds(),
+            observer.sighted.crowds(),
         )
 
 
@@ -92,8 +98,8 @@ class _Observer(ExitStack):
         )
         self._listing = {i.index: i for i in machine.list_interfaces()}
         self._capture = self._inspector.open_capture()
-        self._arrived: Counter[_StreamKey] = Counter()
-        self._sighted: Counter[_StreamKey] = Counter()
+        self.arrived = Tally()
+        self.sighted = Tally()
         self._queries: set[Query] = set()
         self.sockets: list[ReceivingSocket] = []
         self.joins: list[Attempt] = []
@@ -181,33 +187,46 @@ class _Observer(ExitStack):
         origin = sock.origin
         for datagram in datagrams:
             source = str(datagram.source[0]).partition("%")[0]
-            key = str(origin.group), origin.interface.index, source, self._port, datagram.hop_limit
-            self._arrived[key] += 1
+            self._count(
+                self.arrived,
+                Stream(
+                    str(origin.group),
+                    origin.interface.index,
+                    source,
+                    self._port,
+                    datagram.hop_limit,
+                    1,
+                ),
+            )
+
+    def _count(self, tally: Tally, stream: Stream) -> None:
+        sources = self._question.sources
+        is_named = not sources or stream.source in sources
+        tally.add(stream, is_named and self.port in (None, stream.port))
 
     def _read_wire(self) -> None:
         if self._capture is None:
             return
         indexes = {interface.name: index for index, interface in self._listing.items()}
-        for sighting in self._capture.read():
+        for sighting, flaw in self._capture.read():
             index = indexes.get(sighting.interface)
             group, source = str(sighting.group), str(sighting.source)
             if index is None:
                 continue
             if sighting.port is None:
                 protocol = "IGMP" if sighting.group.version == 4 else "MLD"
-                self._queries.add(Query(index, source, protocol))
+                if not flaw and len(self._queries) < _MOST_QUERIERS:
+                    self._queries.add(Query(index, source, protocol))
             elif group in self._question.groups:
-                self._sighted[group, index, source, sighting.port, sighting.hop_limit] += 1
+                hops = sighting.hop_limit
+                self._count(
+                    self.sighted, Stream(group, index, source, sighting.port, hops, 1, flaw)
+                )
 
     # What came of it
 
-    def arrivals(self) -> tuple[Stream, ...]:
-        return tuple(Stream(*key, count) for key, count in self._arrived.items())
-
     def sightings(self) -> tuple[Stream, ...] | None:
-        if self._capture is None:
-            return None
-        return tuple(Stream(*key, count) for key, count in self._sighted.items())
+        return None if self._capture is None else self.sighted.streams()
 
     def queries(self) -> tuple[Query, ...]:
         return tuple(sorted(self._queries, key=str))
@@ -222,27 +241,29 @@ class _Observer(ExitStack):
             if not attempt.errno and (attempt.group, attempt.interface) not in listed:
                 yield attempt
 
-    def find_routes(self) -> Iterator[Route]:
+    async def find_routes(self) -> tuple[Route, ...]:
         """What the routes say of every sender that was named or seen, while the groups are joined.
 
         A querier is one as well: its questions are dropped by the same rules.
         """
-        named = set(self._question.sources)
-        asked = set()
-        for attempt in self.joins:
-            here = {
-                key[2]
-                for key in (*self._sighted, *self._arrived)
-                if key[:2] == (attempt.group, attempt.interface)
-            }
-            asked |= {(attempt.group, attempt.interface, source) for source in named | here}
-        for query in self._queries:
-            if query.protocol == "IGMP":
-                asked.add(("224.0.0.1", query.interface, query.source))
-        for group, index, source in sorted(asked):
+        joined = {(attempt.group, attempt.interface) for attempt in self.joins}
+        named = {(*where, source) for where in joined for source in self._question.sources}
+        seen = {
+            ("224.0.0.1", query.interface, query.source)
+            for query in self._queries
+            if query.protocol == "IGMP"
+        }
+        for stream in (*self.sighted.streams(), *self.arrived.streams()):
+            where = stream.group, stream.interface
+            if where in joined and not stream.flaw and len(seen) < _MOST_ROUTES:
+                seen.add((*where, stream.source))
+        found = []
+        for group, index, source in sorted(named | seen):
+            await trio.lowlevel.checkpoint()
             parsed_group, parsed_source = ip_address(group), ip_address(source)
             if parsed_group.version == parsed_source.version:
-                yield self._inspector.find_route(parsed_group, index, parsed_source)
+                found.append(self._inspector.find_route(parsed_group, index, parsed_source))
+        return tuple(found)
 
     def find_local_routes(self) -> Iterator[LocalRoute]:
         for group in map(ip_address, self._question.groups):

@@ -52,10 +52,9 @@ async def diagnose(
       InterfaceNotFoundError: an interface that is named does not exist
       ValueError, TypeError: another argument is wrong
     """
-    from .diagnosis import examine, parse_question
+    from .diagnosis import examine, parse_question, parse_seconds
     from .judging import judge
 
-    if not watch >= 0:
-        raise ValueError(f"watch={watch!r} is below 0 seconds")
+    seconds = parse_seconds(watch)
     question = parse_question(group, port=port, interface=interface, source=source)
-    return judge(await examine(question, watch))
+    return judge(await examine(question, seconds))

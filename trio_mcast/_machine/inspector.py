@@ -9,10 +9,21 @@ import socket
 import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .._base.interface import Interface
 from .._base.snapshot import Joined, Link, Route, Sighting, Snapshot, UdpSocket
+
+
+class Frame(NamedTuple):
+    """What came in by an interface, as it is on the wire.
+
+    Attributes:
+      flaw: what about the frame itself keeps this host from taking it; empty: nothing does
+    """
+
+    sighting: Sighting
+    flaw: str = ""
 
 
 class Capture(Protocol):
@@ -20,8 +31,8 @@ class Capture(Protocol):
 
     socket: socket.socket
 
-    def read(self) -> list[Sighting]:
-        """What has come in since the last call. It does not wait."""
+    def read(self) -> list[Frame]:
+        """Some of what has come in since the last call. It does not wait."""
 
     def close(self) -> None: ...
 

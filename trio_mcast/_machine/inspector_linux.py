@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
@@ -28,6 +28,15 @@ _SETTINGS: Final = (
     "net.core.rmem_max",
     "net.core.optmem_max",
 )
+
+
+# Of those that filter; nat never drops (iptables(8)).
+_LEGACY_HOOKS: Final = {
+    "filter": ("input", "output"),
+    "mangle": ("prerouting", "input", "output"),
+    "raw": ("prerouting", "output"),
+    "security": ("input", "output"),
+}
 
 
 class LinuxInspector(SystemInspector):
@@ -159,9 +168,25 @@ class LinuxInspector(SystemInspector):
 
 def _read_chains() -> tuple[Chain, ...] | None:
     try:
-        return netlink_details.list_firewall_chains()
+        return netlink_details.list_firewall_chains() + tuple(_read_legacy_chains())
     except OSError:  # no privilege, or no nftables in this kernel
         return None
+
+
+def _read_legacy_chains() -> Iterator[Chain]:
+    """The chains of iptables as it was before nftables, which does not show them.
+
+    Only which tables there are can be read; each has its chains from the beginning.
+    """
+    for family, file in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+        try:
+            with open(f"/proc/thread-self/net/{file}") as names:
+                tables = names.read().split()
+        except OSError:  # no such tables in this kernel
+            continue
+        for table in tables:
+            for hook in _LEGACY_HOOKS.get(table, ()):
+                yield Chain(family, table, hook.upper(), hook, "")
 
 
 def _can_capture() -> bool:

@@ -22,6 +22,8 @@ from .machine import UdpErrors
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 _NET: Final = "/proc/thread-self/net"
+_CAP_SYS_PTRACE: Final = 19  # linux/capability.h
+_FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO in linux/proc_ns.h
 
 
 def read_counters() -> dict[str, int]:
@@ -142,12 +144,13 @@ def find_holders(inodes: set[int]) -> tuple[dict[int, list[Holder]], bool]:
     """The programs that have these sockets open, by inode.
 
     Returns:
-      Them, and whether every process of this host could be looked into: an ordinary user sees into
-      its own only
+      Them, and whether those without a program have none, as the kernel's own: an ordinary user
+      sees into its own programs only, and /proc may hide what there is
     """
     found: dict[int, list[Holder]] = {}
-    is_complete = True
-    for pid in filter(str.isdecimal, _list("/proc")):
+    pids = [name for name in _list("/proc") if name.isdecimal()]
+    is_complete = _are_all_listed(pids) and _is_in_first_pid_namespace()
+    for pid in pids:
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
         except PermissionError:
@@ -158,13 +161,56 @@ def find_holders(inodes: set[int]) -> tuple[dict[int, list[Holder]], bool]:
         for descriptor in descriptors:
             try:
                 target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-            except OSError:
+            except PermissionError:  # of the same user, and more privileged
+                is_complete = False
+                break
+            except OSError:  # it was closed
                 continue
             if target.startswith("socket:[") and (inode := int(target[8:-1])) in inodes:
                 holder = Holder(int(pid), _read(f"/proc/{pid}/comm").strip())
                 if holder not in found.setdefault(inode, []):
                     found[inode].append(holder)
-    return found, is_complete
+    is_closed = {0}  # the number of a socket that no program has any more
+    return found, is_complete or inodes - is_closed <= found.keys()
+
+
+def _are_all_listed(pids: list[str]) -> bool:
+    """Whether /proc lists the processes of others (proc(5), hidepid)."""
+    if "1" not in pids:  # which there always is
+        return False
+    # Number 1 may be this user's own, as in a container, while others are hidden.
+    is_hiding = any(
+        option.startswith(b"hidepid=") and option not in (b"hidepid=0", b"hidepid=off")
+        for option in _mount_options("/proc")
+    )
+    return not is_hiding or _has_capability(_CAP_SYS_PTRACE)
+
+
+def _mount_options(path: str) -> list[bytes]:
+    """The options of the file system that is mounted there; of several, the one on top."""
+    options: list[bytes] = []
+    try:
+        lines = _split_lines(_read_bytes("/proc/self/mountinfo"))
+    except OSError:
+        return options
+    for line in lines:
+        mount, _, file_system = line.partition(b" - ")
+        if mount.split()[4:5] == [path.encode()]:
+            options = file_system.split()[-1].split(b",")
+    return options
+
+
+def _has_capability(number: int) -> bool:
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", _read("/proc/thread-self/status"), re.MULTILINE)
+    return match is not None and bool(int(match[1], 16) >> number & 1)
+
+
+def _is_in_first_pid_namespace() -> bool:
+    """Whether programs of containers, which may share this network, are listed here as well."""
+    try:
+        return os.readlink("/proc/self/ns/pid") == f"pid:[{_FIRST_PID_NAMESPACE}]"
+    except OSError:
+        return False
 
 
 def read_setting(name: str) -> int | None:

@@ -241,8 +241,12 @@ def test_a_firewall_that_drops_what_comes_in_is_found_with_its_hook(
     sender = there.ipv4 if group == GROUP4 else there.ipv6
     with sending(there.talker(group, udp_port)):
         found = consult(here.host, user, group, port=udp_port, source=sender)
-        is_guess = (user, group, hook) == ("ordinary", GROUP6, "prerouting")
-        assert (warnings(found) if is_guess else errors(found)) == ["firewall-drop"]
+        if user == "ordinary" and (group, hook) != (GROUP4, "input"):
+            # The counters are the whole host's, and leave more than one possible cause.
+            assert (errors(found), warnings(found)) == ([], ["datagrams-lost"])
+            assert "firewall" in " ".join(the("datagrams-lost", found).evidence)
+            return
+        assert errors(found) == ["firewall-drop"]
         finding = the("firewall-drop", found)
         assert f"in {hook}" in finding.summary
         if user == "root":
@@ -732,8 +736,8 @@ def test_without_privilege_or_a_name_a_loss_before_the_routes_is_a_guess_that_sa
     give_source(there, here.ipv4)
     with sending(there.talker(GROUP4, udp_port, source=here.ipv4)):
         found = consult(here.host, "ordinary", GROUP4, port=udp_port)
-    assert (errors(found), warnings(found)) == ([], ["firewall-drop"])
-    assert "--source" in " ".join(the("firewall-drop", found).evidence)
+    assert (errors(found), warnings(found)) == ([], ["datagrams-lost"])
+    assert "an address of this host" in " ".join(the("datagrams-lost", found).evidence)
 
 
 def test_a_group_without_a_port_is_looked_for_at_every_port(

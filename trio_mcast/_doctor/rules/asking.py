@@ -10,7 +10,7 @@ from ..._addresses.classify import classify
 from ..._addresses.parsing import is_multicast, is_ssm
 from ..._addresses.registry import PROBLEMS, USES
 from ..case import Case
-from ..finding import Finding, make_finding
+from ..finding import Finding, make_finding, some_of
 from ..losses import ENOUGH
 
 
@@ -63,7 +63,7 @@ def find_port_held(case: Case) -> Iterator[Finding]:
             for bound in case.snapshot.sockets
             if bound.port == observation.port and bound.address in anywhere
         ]
-        who = ", ".join(map(str, holders)) or "a program that does not show"
+        who = some_of(holders) or "a program that does not show"
         hidden = any(not bound.holders for bound in holders)
         yield make_finding(
             "port-held-exclusively",
@@ -84,7 +84,7 @@ def find_port_mismatch(case: Case) -> Iterator[Finding]:
         if case.is_heard(group):
             yield from _find_listener_elsewhere(case, group)
     for group in case.unheard():
-        seen = [stream for stream in observation.sightings or () if stream.group == group]
+        seen = case.sightings_of(group)
         ports = sorted({stream.port for stream in seen})
         name = "Udp.IgnoredMulti" if ip_address(group).version == 4 else "Udp6IgnoredMulti"
         ignored = observation.counters.get(name, 0)
@@ -92,9 +92,9 @@ def find_port_mismatch(case: Case) -> Iterator[Finding]:
             yield make_finding(
                 "port-mismatch",
                 "error",
-                f"{group} arrives at port {', '.join(map(str, ports))}, not at {observation.port}",
+                f"{group} arrives at port {some_of(ports)}, not at {observation.port}",
                 case.show_streams(seen, "seen"),
-                port=" or ".join(map(str, ports)),
+                port=some_of(ports, " or "),
                 own=observation.port,
             )
         elif observation.sightings is None and ignored >= ENOUGH:
@@ -116,7 +116,7 @@ def _find_listener_elsewhere(case: Case, group: str) -> Iterator[Finding]:
     observation = case.observed
     bound = [s for s in case.snapshot.sockets if s.address == group]
     if bound and observation.port and all(s.port != observation.port for s in bound):
-        ports = ", ".join(str(s.port) for s in bound)
+        ports = some_of(s.port for s in bound)
         yield make_finding(
             "port-mismatch",
             "error",

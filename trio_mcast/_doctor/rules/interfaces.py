@@ -119,13 +119,8 @@ def find_no_local_route(case: Case) -> Iterator[Finding]:
 
 
 def find_wrong_interface(case: Case) -> Iterator[Finding]:
-    observation = case.observed
     for group in case.question.groups:
-        streams = [
-            stream
-            for stream in (*case.arrivals_of(group), *(observation.sightings or ()))
-            if stream.group == group
-        ]
+        streams = case.arrivals_of(group) + case.sightings_of(group)
         where = {stream.interface for stream in streams}
         wanted = set(case.question.interfaces) or {
             row.interface for row in case.snapshot.joined if row.group == group

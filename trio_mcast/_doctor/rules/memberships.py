@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from ..._addresses.parsing import is_multicast, is_ssm
 from ..case import Case
-from ..finding import Finding, Severity, make_finding
+from ..finding import Finding, Severity, make_finding, some_of
 
 
 def find_membership_limit(case: Case) -> Iterator[Finding]:
@@ -114,18 +114,17 @@ def find_igmp_forced(case: Case) -> Iterator[Finding]:
 
 
 def find_source_filtered(case: Case) -> Iterator[Finding]:
-    observation = case.observed
     for group in case.question.groups:
         streams = case.arrivals_of(group)
         if is_ssm(ip_address(group)):
-            streams = streams + [s for s in observation.sightings or () if s.group == group]
+            streams = streams + case.sightings_of(group)
         senders = sorted({stream.source for stream in streams})
         if senders and case.question.sources and not set(senders) & set(case.question.sources):
             yield make_finding(
                 "source-filtered",
                 "error",
-                f"{group} is sent by {', '.join(senders)}, not by "
-                f"{', '.join(case.question.sources)}: a receiver with that source hears nothing",
+                f"{group} is sent by {some_of(senders)}, not by "
+                f"{some_of(case.question.sources)}: a receiver with that source hears nothing",
                 case.show_streams(streams, "seen"),
                 source=senders[0],
             )
@@ -138,7 +137,7 @@ def find_source_filtered(case: Case) -> Iterator[Finding]:
             yield make_finding(
                 "source-filtered",
                 "error",
-                f"{group} is sent by {', '.join(senders)}, which programs of this host that have "
+                f"{group} is sent by {some_of(senders)}, which programs of this host that have "
                 "joined it filter out",
                 [
                     f"/proc/net/mcfilter: {row.source} on {case.snapshot.name(row.interface)}: "

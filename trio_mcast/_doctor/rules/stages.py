@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ..._addresses.parsing import is_multicast
-from ..._base.snapshot import Link, Route, UdpSocket
+from ..._base.snapshot import Chain, Link, Route, UdpSocket
 from ..case import Case
+from ..evidence import Stream
 from ..finding import Finding, Severity, make_finding
-from ..losses import ENOUGH, count_losses
+from ..losses import ENOUGH, Losses, count_losses
 
 
 def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
@@ -20,7 +22,7 @@ def _refused_routes(case: Case) -> list[tuple[Route, Link]]:
     arrives, and it is dropped, or no interface that was chosen would let it in.
     """
     observation = case.observed
-    seen = {(s.group, s.interface, s.source) for s in observation.sightings or ()}
+    seen = {(s.group, s.interface, s.source) for s in observation.sightings or () if not s.flaw}
     seen |= {("224.0.0.1", query.interface, query.source) for query in observation.queries}
     is_filtering = observation.counters.get("TcpExt.IPReversePathFilter", 0) >= ENOUGH
     chosen = {link.index for link in case.chosen()}
@@ -191,51 +193,89 @@ def find_firewall(case: Case) -> Iterator[Finding]:
             break
     for version in (4, 6):
         for group in case.unheard(version)[:1]:
-            yield from _find_incoming_firewall(case, group)
+            loss = _find_loss(case, group)
+            if loss is not None and loss.is_by_firewall:
+                yield _firewall(case, group, loss.hook, loss.clue, "error", loss.evidence)
 
 
-def _find_incoming_firewall(case: Case, group: str) -> Iterator[Finding]:
-    observation = case.observed
-    losses = count_losses(observation.counters, ip_address(group).version)
-    refused = {(r.group, r.interface, r.source) for r, _ in _refused_routes(case)}
-    if observation.sightings is not None:
-        lost = [
-            stream
-            for stream in observation.sightings
-            if stream.group == group
-            and case.is_wanted(stream)
-            and stream.port == observation.port
-            and (stream.group, stream.interface, stream.source) not in refused
-        ]
-        count = sum(stream.count for stream in lost)
-        if not count or losses.bad_checksums * 2 >= count:
-            return
-        hook = "ingress"
-        if losses.in_input * 2 >= count:
-            hook = "input"
-        elif losses.before_routing * 2 >= count:
-            hook = "prerouting"
-        seen = next(case.show_streams(lost, "seen on the wire:"))
-        yield _firewall(case, group, hook, f"{seen}; none was delivered", "error", losses.evidence)
-        return
+class _Loss(NamedTuple):
+    """Datagrams that came in and did not arrive, for no reason that the kernel tells.
+
+    Attributes:
+      hook: the place in the kernel where they were lost, by the name that firewalls have for it
+      is_by_firewall: something is there that drops datagrams
+    """
+
+    hook: str
+    clue: str
+    evidence: tuple[str, ...]
+    is_by_firewall: bool
+
+
+def _find_loss(case: Case, group: str) -> _Loss | None:
+    losses = count_losses(case.observed.counters, ip_address(group).version)
+    if case.observed.sightings is not None:
+        return _find_loss_of_seen(case, group, losses)
+    # Without a capture it is not known of which groups the losses are. For IPv4 nothing but a
+    # firewall is between the two counters; IPv6 counts what is for groups that nobody joined, too.
     if losses.in_input >= ENOUGH:
+        is_joined = ip_address(group).version == 4
         clue = "datagrams for groups came in and were not delivered"
-        yield _firewall(case, group, "input", clue, "error", losses.evidence)
-    elif losses.before_routing >= ENOUGH and not refused:
-        sure = any(
-            r.group == group and r.refusal == 0 and r.source in case.question.sources
-            for r in observation.routes
+        if not is_joined:
+            clue += ": a firewall dropped them, or nobody has joined those groups"
+        return _Loss("input", clue, losses.evidence, is_joined)
+    if losses.before_routing >= ENOUGH and not any(
+        route.group == group for route, _ in _refused_routes(case)
+    ):
+        clue = (
+            "datagrams came in and were dropped before the routes had a say: by a firewall, or "
+            "since they were for groups that nobody joined, or came from an address of this "
+            "host (root sees which)"
         )
-        clue = "datagrams came in, and nothing but a firewall is left to have dropped them"
-        if not sure:
-            clue = (
-                "datagrams came in and were dropped before the routes had a say: by a firewall, or "
-                "since they were for groups that nobody joined, or came from an address of this "
-                "host (name the sender with --source to be sure)"
-            )
-        yield _firewall(
-            case, group, "prerouting", clue, "error" if sure else "warning", losses.evidence
-        )
+        return _Loss("prerouting", clue, losses.evidence, False)
+    return None
+
+
+def _find_loss_of_seen(case: Case, group: str, losses: Losses) -> _Loss | None:
+    observation = case.observed
+    wanted = [
+        stream
+        for stream in case.sightings_of(group)
+        if case.is_wanted(stream) and stream.port == observation.port
+    ]
+    # Routes are asked for where the group is joined, and not for senders without number.
+    asked = {(r.group, r.interface, r.source) for r in observation.routes}
+    accepted = asked - {(r.group, r.interface, r.source) for r, _ in _refused_routes(case)}
+    lost = [s for s in wanted if (s.group, s.interface, s.source) in accepted]
+    if not lost:
+        return None
+    # What became of those that are not listed is taken to be what became of the others.
+    crowd = case.count_wanted(group, observation.more_sightings)
+    count = sum(stream.count for stream in lost) + crowd * len(lost) // len(wanted)
+    if losses.bad_checksums * 2 >= count:
+        return None
+    hook = "ingress"
+    if losses.in_input * 2 >= count:
+        hook = "input"
+    elif losses.before_routing * 2 >= count:
+        hook = "prerouting"
+    seen = next(case.show_streams(lost, "seen on the wire:"))
+    chains = _chains_at(case, hook, ip_address(group).version)
+    # Whoever may not see the chains has the counters: nothing else drops in input.
+    is_by_firewall = hook == "input" if chains is None else bool(chains)
+    return _Loss(hook, f"{seen}; none was delivered", losses.evidence, is_by_firewall)
+
+
+def _chains_at(case: Case, hook: str, version: int) -> list[Chain] | None:
+    if case.snapshot.chains is None:
+        return None
+    families = (
+        "inet",
+        "netdev",
+        "bridge",
+        *(("ip", "iptables") if version == 4 else ("ip6", "ip6tables")),
+    )
+    return [c for c in case.snapshot.chains if c.hook == hook and c.family in families]
 
 
 def _firewall(
@@ -248,32 +288,118 @@ def _firewall(
 ) -> Finding:
     version = ip_address(group).version
     port = case.observed.port
+    chains = _chains_at(case, hook, version)
     remedy, seen = None, [clue, *evidence]
-    if case.snapshot.chains is None:
+    if chains is None:
         seen.append("the rules themselves are only for root to see")
     else:
-        families = ("inet", "ip" if version == 4 else "ip6", "netdev", "bridge")
-        chains = [c for c in case.snapshot.chains if c.hook == hook and c.family in families]
-        seen += [f"nftables: the chain {chain} (policy {chain.policy})" for chain in chains]
-        protocol = "ip" if version == 4 else "ip6"
-        match = f"{protocol} daddr {group}" + (f" udp dport {port}" if port else "")
+        seen += map(_show_chain, chains)
         if chains and hook != "ingress":
-            remedy = "\n".join(f"sudo nft insert rule {chain} {match} accept" for chain in chains)
+            remedy = "\n".join(_let_pass(chain, group, port) for chain in chains)
     if hook == "ingress":
-        remedy = (
-            "sudo nft list ruleset  # chains of family netdev\n"
-            "sudo tc filter show dev INTERFACE ingress  # and programs of XDP: ip link show"
-        )
-    certainty = "drops" if severity == "error" else "may drop"
+        remedy = "sudo nft list ruleset  # chains of family netdev"
     return make_finding(
         "firewall-drop",
         severity,
-        f"the firewall {certainty} {group}" + (f" port {port}" if port else "") + f" in {hook}",
+        f"the firewall drops {group}" + (f" port {port}" if port else "") + f" in {hook}",
         seen,
         remedy,
         group=group,
         port=port or "PORT",
     )
+
+
+def _show_chain(chain: Chain) -> str:
+    if chain.family in ("iptables", "ip6tables"):
+        return f"{chain.family} (legacy): the table {chain.table} has the chain {chain.name}"
+    return f"nftables: the chain {chain} (policy {chain.policy})"
+
+
+def _let_pass(chain: Chain, group: str, port: int | None) -> str:
+    if chain.family in ("iptables", "ip6tables"):
+        match = f"-d {group} -p udp" + (f" --dport {port}" if port else "")
+        return f"sudo {chain.family}-legacy -t {chain.table} -I {chain.name} {match} -j ACCEPT"
+    protocol = "ip6" if ":" in group else "ip"
+    match = f"{protocol} daddr {group}" + (f" udp dport {port}" if port else "")
+    return f"sudo nft insert rule {chain} {match} accept"
+
+
+def find_lost(case: Case) -> Iterator[Finding]:
+    """What comes in and does not arrive, where the frames themselves tell why, or nothing does."""
+    for group in case.unheard():
+        yield from _find_flaws(case, group)
+        yield from _find_unjoined(case, group)
+    for version in (4, 6):
+        for group in case.unheard(version)[:1]:
+            loss = _find_loss(case, group)
+            if loss is None or loss.is_by_firewall:
+                continue
+            cause = _missing_fragments(case, version) or "why is not known"
+            is_seen = case.observed.sightings is not None
+            what = f"{group} is" if is_seen else f"datagrams, perhaps to {group}, are"
+            yield make_finding(
+                "datagrams-lost",
+                "error" if is_seen else "warning",
+                f"{what} lost between the wire and the socket: {cause}",
+                [loss.clue, *loss.evidence, *_show_complaints(case)],
+                group=group,
+            )
+
+
+def _find_flaws(case: Case, group: str) -> Iterator[Finding]:
+    streams: dict[tuple[int, str], list[Stream]] = {}
+    for stream in case.observed.sightings or ():
+        is_meant = stream.group == group and case.observed.port in (None, stream.port)
+        if stream.flaw and is_meant and case.is_wanted(stream):
+            streams.setdefault((stream.interface, stream.flaw), []).append(stream)
+    for (interface, flaw), flawed in streams.items():
+        name = case.snapshot.name(interface)
+        yield make_finding(
+            "datagrams-lost",
+            "error",
+            f"{group} comes in on {name}, and this host does not take it: {flaw}",
+            case.show_streams(flawed, "seen on the wire:"),
+            f"# see to the sender, and to what is between. What comes in:\n"
+            f"sudo tcpdump -vv -e -i {name} host {group}",
+        )
+
+
+def _find_unjoined(case: Case, group: str) -> Iterator[Finding]:
+    """What comes in where it cannot be joined; where joining failed, that is a finding already."""
+    observation = case.observed
+    tried = {attempt.interface for attempt in observation.joins if attempt.group == group}
+    streams: dict[int, list[Stream]] = {}
+    for stream in case.sightings_of(group):
+        is_meant = case.is_wanted(stream) and observation.port in (None, stream.port)
+        if is_meant and stream.interface not in tried:
+            streams.setdefault(stream.interface, []).append(stream)
+    for interface, seen in streams.items():
+        name = case.snapshot.name(interface)
+        yield make_finding(
+            "datagrams-lost",
+            "error",
+            f"{group} comes in on {name}, where it cannot be joined: the interface is not up, or "
+            f"not fit for multicast of IPv{ip_address(group).version}",
+            case.show_streams(seen, "seen on the wire:"),
+            f"# `trio-mcast interfaces` shows what {name} lacks; or let the sender use another",
+        )
+
+
+def _missing_fragments(case: Case, version: int) -> str:
+    prefix = "Ip." if version == 4 else "Ip6"
+    fragments = case.observed.counters.get(f"{prefix}ReasmReqds", 0)
+    whole = case.observed.counters.get(f"{prefix}ReasmOKs", 0)
+    if fragments < ENOUGH or whole:
+        return ""
+    return f"{fragments} fragments came in, and of no datagram all of them"
+
+
+def _show_complaints(case: Case) -> Iterator[str]:
+    """The counters that grow when something is wrong, whatever it is."""
+    words = ("Error", "Drop", "Discard", "Fail", "Reasm", "Filter", "Truncated", "NoRoutes")
+    for name, grown in case.observed.counters.items():
+        if "%" not in name and any(word in name for word in words):
+            yield f"{name.replace('.', ' ')} grew by {grown}"
 
 
 def find_checksums(case: Case) -> Iterator[Finding]:
