@@ -7,8 +7,7 @@ import errno
 import pytest
 
 from trio_mcast import SendError, SocketSetupError
-from trio_mcast._base.remedies import add_remedy
-from trio_mcast._doctor.advice import ADVICE
+from trio_mcast._base.remedies import ADVICE, add_remedy
 
 CODES = {
     errno.EADDRINUSE: "port-held-exclusively",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from doctor.consulting import codes, errors, the, warnings
 
+from trio_mcast._base.remedies import ADVICE
 from trio_mcast._base.snapshot import (
     Chain,
     Holder,
@@ -20,7 +21,6 @@ from trio_mcast._base.snapshot import (
     Route,
     UdpSocket,
 )
-from trio_mcast._doctor.advice import ADVICE
 from trio_mcast._doctor.case import Case
 from trio_mcast._doctor.evidence import (
     Attempt,

@@ -132,6 +132,13 @@ ADVICE: Final[dict[str, Advice]] = {
         "docs/doctor.md",
     ),
     "limited-view": Advice("sudo trio-mcast doctor", "docs/doctor.md"),
+    "datagrams-lost": Advice(
+        "# compare what is sent with what comes in:\n"
+        "sudo tcpdump -vv -e -i any host {group}\n"
+        "# and see which programs are in the way: sudo bpftool net; sudo bpftool cgroup tree;\n"
+        "# sudo nft list ruleset; sudo tc filter show dev INTERFACE ingress",
+        "docs/doctor.md",
+    ),
 }
 """By the codes of the doctor's findings. The order is that in which findings are told."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from .advice import ADVICE
+from .._base.remedies import ADVICE
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 

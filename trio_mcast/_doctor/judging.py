@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from .advice import ADVICE
+from .._base.remedies import ADVICE
 from .case import Case
 from .finding import Finding
 from .rules import asking, interfaces, memberships, network, outcome, stages
