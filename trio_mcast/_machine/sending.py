@@ -17,6 +17,7 @@ import trio
 from .._base.datagram import SocketAddress
 from .._base.errors import NotSupportedError
 from .._base.interface import Interface
+from .._plan.packet_info import choose_interface, read_ancillary_untrusted
 from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
 from .sockets import carry_out, drain_error_queue, naming_step
@@ -34,6 +35,7 @@ _HEADERS: Final = 48
 _CANNOT_SEGMENT: Final = {errno.EIO, errno.EMSGSIZE, errno.EINVAL, errno.ENOPROTOOPT}
 
 _LARGEST_DATAGRAM: Final = 1 << 16
+_CONTROL_SIZE: Final = 256
 
 
 class SendingSocket(ABC):
@@ -64,6 +66,13 @@ class SendingSocket(ABC):
         """
         return False
 
+    def send_by_interface(self, data: Payload, address: SocketAddress) -> int:
+        """As `sendto`, to a host: by this socket's interface, whatever the routes say.
+
+        Where the system has no way to say that for one datagram, the routes decide.
+        """
+        return self.sendto(data, address)
+
     @abstractmethod
     def wait_writable(self) -> Awaitable[None]:
         """Return when `sendto` may succeed. Raises ClosedResourceError if it gets closed."""
@@ -73,8 +82,9 @@ class SendingSocket(ABC):
         """Return when there is an answer. Raises ClosedResourceError if it gets closed."""
 
     @abstractmethod
-    def receive(self) -> tuple[bytes, SocketAddress]:
-        """What was sent to this socket's own address, and by whom. It does not wait."""
+    def receive(self) -> tuple[bytes, SocketAddress, int | None]:
+        """What was sent to this socket's own address, by whom, and the index of the interface that
+        it came in by, if that is told. It does not wait."""
 
     def take_errors(self) -> bool:
         """Throw away what is known about datagrams sent earlier; whether there was anything."""
@@ -171,8 +181,21 @@ class SystemSendingSocket(SendingSocket):
     def wait_readable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105
 
-    def receive(self) -> tuple[bytes, SocketAddress]:
-        return self._socket.recvfrom(_LARGEST_DATAGRAM)
+    def send_by_interface(self, data: Payload, address: SocketAddress) -> int:
+        if sys.platform == "win32":  # Python has no sendmsg there
+            return self._socket.sendto(data, address)
+        assert self._plan.interface is not None
+        message = choose_interface(
+            self._platform, 6 if len(address) == 4 else 4, self._plan.interface.index
+        )
+        return self._socket.sendmsg([data], [message], 0, address)
+
+    def receive(self) -> tuple[bytes, SocketAddress, int | None]:
+        if sys.platform == "win32":  # Python has no recvmsg there
+            return (*self._socket.recvfrom(_LARGEST_DATAGRAM), None)
+        data, messages, _flags, source = self._socket.recvmsg(_LARGEST_DATAGRAM, _CONTROL_SIZE)
+        index = read_ancillary_untrusted(self._platform, messages).interface_index
+        return data, source, index
 
     def take_errors(self) -> bool:
         return drain_error_queue(self._socket, self._platform)

@@ -155,6 +155,15 @@ def _reader(row: AncillaryFormat) -> _Reader:
     return layout.size, read
 
 
+def choose_interface(platform: Platform, version: IPVersion, index: int) -> ControlMessage:
+    """To be sent along with a datagram: the interface that it is to leave by (RFC 3542 s6.2)."""
+    level = platform.family(version).hop_limit.level
+    row = next(r for r in platform.ancillary if r.level == level and "interface_index" in r.fields)
+    nowhere = bytes(4 if version == 4 else 16)
+    values = (index if field == "interface_index" else nowhere for field in row.fields)
+    return (level, row.type, Struct(row.layout).pack(*values))
+
+
 def read_control_buffer_untrusted(
     platform: Platform, data: bytes | bytearray | memoryview
 ) -> list[ControlMessage]:

@@ -44,6 +44,7 @@ from .socket_plan import (
     keep_to_memberships,
     ones,
     scope_id,
+    share_port_if_in_use,
     show,
     v6_only,
 )
@@ -129,13 +130,7 @@ class ReceiverPlanner:
         # What is merged has one time stamp, and is counted as one if it is dropped.
         needs_singles = exact_losses or "timestamp" in packet_info
         self._merges = platform.receive_merged is not None and not needs_singles
-        # Once bound, SO_REUSEPORT has done its work and is taken back, for what it does to delivery
-        # (see `LINUX.share_port`). Seen on Linux 6.18: two sockets with a source each, bound in
-        # this way beside a third that has only SO_REUSEPORT, got each other's datagrams in 21 of 50
-        # rounds with the option left on, in none with it taken back.
-        in_use = platform.share_port_if_in_use
-        self._if_address_in_use = ones(in_use)
-        self._after_second_bind = tuple(int_option(name, 0) for name in in_use)
+        self._if_address_in_use, self._after_second_bind = share_port_if_in_use(platform)
         self._known_options: dict[tuple[int, str, int, bool], tuple[SocketOption, ...]] = {}
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Final
 
 from .._addresses.parsing import (
     IPAddress,
@@ -35,6 +36,7 @@ from .socket_plan import (
     keep_to_memberships,
     ones,
     scope_id,
+    share_port_if_in_use,
     v6_only,
 )
 
@@ -76,7 +78,7 @@ def plan_sender(
       AddressError: a group that cannot be sent to, a source that cannot be meant
       ValueError: another value out of its range
       TypeError: a value of a wrong type
-      SocketSetupError: the interface has no IPv4 address to send from
+      SocketSetupError: the interface has no IPv4 address to send from, or no IPv6
     """
     planner = SenderPlanner.parse(
         platform,
@@ -150,12 +152,14 @@ class SenderPlanner:
         """The socket that sends by an interface.
 
         Raises:
-          SocketSetupError: it has no IPv4 address to send from
+          SocketSetupError: it has no IPv4 address to send from, or no IPv6
         """
         target = Target.of(self.platform, self.group, interface)
-        if self.source is None:
-            _check_source_address(target)
+        _check_source_address(target, self.source)
         family, traffic_class = target.family, self.traffic_class
+        if_in_use, after_second_bind = (
+            share_port_if_in_use(self.platform) if self.source_port else ((), ())
+        )
         return SocketPlan(
             family=family.number,
             before_bind=(
@@ -170,10 +174,13 @@ class SenderPlanner:
                     else (int_option(family.traffic_class, traffic_class),)
                 ),
                 *_report_errors(family),
+                *_tell_interface_of_answers(family),
                 *_send_buffer(self.platform, self.send_buffer),
             ),
             bind=_source_address(target, self.source, self.source_port),
             after_bind=(),
+            if_address_in_use=if_in_use,
+            after_second_bind=after_second_bind,
             group=self.group,
             interface=interface,
             loopback=self.loopback,
@@ -190,26 +197,34 @@ def plan_destination(group: IPAddress, port: int, interface: Interface) -> Socke
     return (str(group), port, 0, scope_id(group, interface))
 
 
-def _check_source_address(target: Target) -> None:
-    """Refuse what Linux would do instead: send from another interface's address, or from 0.0.0.0.
+def _check_source_address(target: Target, source: IPAddress | None) -> None:
+    """Refuse what can never be sent, or not as it should be.
 
-    Receivers drop both without a word (the first if they filter by reverse path). An IPv6 socket
-    gets EADDRNOTAVAIL from the kernel itself.
+    Without an IPv4 address Linux would send from another interface's, or from 0.0.0.0. Receivers
+    drop both without a word (the first if they filter by reverse path). Without IPv6 it would
+    refuse every datagram.
     """
-    if target.group.version == 6 or ipv4_addresses(target.interface):
+    version, interface = target.group.version, target.interface
+    if interface.has_ipv6 if version == 6 else source or ipv4_addresses(interface):
         return
+    lacking = "IPv6: it is off there" if version == 6 else "IPv4 address"
     refusal = SocketSetupError(
-        f"choose a source address on {target.interface}",
-        OSError(errno.EADDRNOTAVAIL, "the interface has no IPv4 address"),
-        interface=target.interface,
+        f"choose a source address on {interface}",
+        OSError(errno.EADDRNOTAVAIL, f"the interface has no {lacking}"),
+        interface=interface,
         group=target.group,
     )
-    refusal.add_note(
-        "Give the interface an IPv4 address, send by another interface, or name an address of this "
-        "host with source=. Receivers drop datagrams that come from 0.0.0.0, and may drop those "
-        "that come from an address of another network."
-    )
+    refusal.add_note(_NOTES[version])
     raise refusal
+
+
+_NOTES: Final = {
+    4: "Give the interface an IPv4 address, send by another interface, or name an address of this "
+    "host with source=. Receivers drop datagrams that come from 0.0.0.0, and may drop those that "
+    "come from an address of another network.",
+    6: "Send by another interface, or switch IPv6 on there. On Linux it is off where the setting "
+    "net.ipv6.conf.INTERFACE.disable_ipv6 is 1, or the MTU is below 1280.",
+}
 
 
 def _port_of_others(platform: Platform, family: Family) -> tuple[SocketOption, ...]:
@@ -269,6 +284,11 @@ def _report_errors(family: Family) -> tuple[SocketOption, ...]:
     polling says that the socket has an error.
     """
     return () if family.report_errors is None else (int_option(family.report_errors, 1),)
+
+
+def _tell_interface_of_answers(family: Family) -> tuple[SocketOption, ...]:
+    """Of several sockets that share a port, one gets the answers to all of them."""
+    return tuple(int_option(name, 1, optional=True) for name in family.receive_destination)
 
 
 def _send_buffer(platform: Platform, size: int | None) -> tuple[SocketOption, ...]:

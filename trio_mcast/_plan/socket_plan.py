@@ -111,6 +111,20 @@ def ones(names: tuple[OptionName, ...]) -> tuple[SocketOption, ...]:
     return tuple(int_option(name, 1) for name in names)
 
 
+def share_port_if_in_use(
+    platform: Platform,
+) -> tuple[tuple[SocketOption, ...], tuple[SocketOption, ...]]:
+    """What to set if binding failed, since the address is in use; and after binding a second time.
+
+    Once bound, SO_REUSEPORT has done its work and is taken back, for what it does to delivery (see
+    `LINUX.share_port`). Seen on Linux 6.18: two sockets with a source each, bound in this way
+    beside a third that has only SO_REUSEPORT, got each other's datagrams in 21 of 50 rounds with
+    the option left on, in none with it taken back.
+    """
+    in_use = platform.share_port_if_in_use
+    return ones(in_use), tuple(int_option(name, 0) for name in in_use)
+
+
 def keep_to_memberships(family: Family) -> tuple[SocketOption, ...]:
     """Keep away what only others have joined.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
     Attributes:
       data: the payload
       source: who answered, as the `socket` module writes addresses
-      interface: the interface that the question went out by
+      interface: the interface that it came in by
     """
 
     data: bytes
@@ -34,7 +34,13 @@ class AnswerReaders:
     The tasks begin with the first who listens, and sleep while nobody does. They never raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, find_interface: Callable[[int | None], Interface | None]) -> None:
+        """Nobody listens yet.
+
+        Args:
+          find_interface: the interface that has an index
+        """
+        self._find_interface = find_interface
         self._listeners: list[trio.MemorySendChannel[Answer]] = []
         self._somebody_listens = trio.Event()
         self._nursery: ServiceNursery | None = None
@@ -99,13 +105,15 @@ class AnswerReaders:
                 await sock.wait_readable()
                 if not self._listeners:  # it stays in the kernel, and is discarded from there
                     continue
-                data, source = sock.receive()
+                data, source, index = sock.receive()
             except trio.ClosedResourceError:
                 continue
             except OSError:  # an ICMP error about something sent, or nothing there
                 sock.take_errors()
                 continue
-            await self._give(Answer(data, source, outgoing.interface))
+            # Where several sockets share a port, the answers to all of them come to one.
+            interface = self._find_interface(index) or outgoing.interface
+            await self._give(Answer(data, source, interface))
 
     async def _give(self, answer: Answer) -> None:
         for channel in self._listeners[:]:

@@ -140,8 +140,13 @@ class OutgoingInterface:
     def address_of(self, group: IPAddress, port: int) -> SocketAddress:
         return plan_destination(group, port, self.interface)
 
-    async def send(self, data: Payload, address: SocketAddress) -> None:
+    async def send(
+        self, data: Payload, address: SocketAddress, *, keeps_to_interface: bool = False
+    ) -> None:
         """Send a datagram, waiting only if the kernel says so.
+
+        Args:
+          keeps_to_interface: a host is sent to by this interface, whatever the routes say
 
         Raises:
           SendError: the kernel refused, or there is no way now
@@ -149,7 +154,8 @@ class OutgoingInterface:
         while True:
             sock = self.require_socket(address)
             try:
-                self.figures.bytes_sent += sock.sendto(data, address)
+                send = sock.send_by_interface if keeps_to_interface else sock.sendto
+                self.figures.bytes_sent += send(data, address)
                 self.figures.datagrams_sent += 1
                 return
             except BlockingIOError:

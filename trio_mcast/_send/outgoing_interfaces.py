@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import TypeAlias
 
 import trio
@@ -63,7 +64,7 @@ class OutgoingInterfaces:
         self._feed: FeedShare | None = None
         self._is_closed = False
         self._figures_of_the_past = SentFigures()
-        self.answers: AnswerReaders = AnswerReaders()
+        self.answers: AnswerReaders = AnswerReaders(self.find_interface)
 
     @trio.lowlevel.enable_ki_protection
     def open(self) -> None:
@@ -115,8 +116,16 @@ class OutgoingInterfaces:
         if self._is_closed:
             raise trio.ClosedResourceError("this sender was closed")
 
-    def group_destination(self) -> list[tuple[OutgoingInterface, SocketAddress]]:
-        return [(outgoing, outgoing.address) for outgoing in self.all]
+    @property
+    def listing(self) -> tuple[Interface, ...]:
+        """The interfaces of the machine, as they were last seen."""
+        assert self._feed is not None
+        return self._feed.listing
+
+    def find_interface(self, index: int | None) -> Interface | None:
+        """The interface that an answer came in by, of those that are known."""
+        own = (outgoing.interface for outgoing in self.all)
+        return next((i for i in chain(own, self.listing) if i.index == index), None)
 
     def figures(self) -> SentFigures:
         figures = replace(self._figures_of_the_past)
@@ -124,11 +133,11 @@ class OutgoingInterfaces:
             figures.add(outgoing.figures)
         return figures
 
-    def refuse_sending(self) -> SendError:
-        """Why nothing can be sent while there is no interface at all."""
-        reason = kernel_error(errno.ENODEV)
-        step = f"send to {self.planner.group}: no interface is up and fit for it"
-        return add_remedy(SendError(step, reason, group=self.planner.group))
+    def refuse_sending(self, step: str | None = None, number: int = errno.ENODEV) -> SendError:
+        """A datagram cannot be sent; unless said otherwise, for want of any interface."""
+        group = self.planner.group
+        step = step or f"send to {group}: no interface is up and fit for it"
+        return add_remedy(SendError(step, kernel_error(number), group=group))
 
     def _add(self, interface: Interface) -> None:
         assert self._selection is not None

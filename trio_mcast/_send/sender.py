@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from itertools import groupby, islice
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
@@ -15,12 +14,10 @@ from .._addresses.parsing import (
     Group,
     GroupLike,
     SourceLike,
-    check_sendable,
     parse_group,
-    parse_port,
 )
 from .._base.datagram import SocketAddress
-from .._base.errors import AddressError, SendError
+from .._base.errors import SendError
 from .._base.final import NoPublicConstructor
 from .._base.interface import Interface
 from .._base.status import SenderStatistics
@@ -30,7 +27,7 @@ from .._machine.nursery import open_service_nursery
 from .._machine.sending import Payload
 from .._plan.sender_plan import SenderPlanner
 from .answers import Answer
-from .outgoing_interface import OutgoingInterface
+from .destinations import Destination, Destinations, Way
 from .outgoing_interfaces import OutgoingInterfaces
 
 # Other tasks run at least once in so many sends.
@@ -38,11 +35,6 @@ _SENDS_PER_TURN: Final = 64
 
 # And once in so many datagrams of a batch, which may take as few as four system calls.
 _BATCH_PER_TURN: Final = 256
-
-_KNOWN_ADDRESSES_LIMIT: Final = 256
-
-
-_Destination: TypeAlias = list[tuple[OutgoingInterface, SocketAddress]]
 
 
 class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstructor, final=True):
@@ -64,8 +56,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         self._until_others_run = _SENDS_PER_TURN
         self._datagrams_sent = 0  # directly; the rest is counted where it leaves
         self._bytes_sent = 0
-        self._addresses: dict[tuple[Any, ...], _Destination] = {}
-        self._addresses_made_for = outgoing.version
+        self._destinations = Destinations(outgoing)
 
     async def send(self, value: Payload) -> None:
         """Send a datagram to the group, out of every interface of this sender.
@@ -97,7 +88,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 return
             except OSError:  # whatever it is, the way for all cases knows
                 pass
-        await self._send_copies(value, self._outgoing.group_destination())
+        await self._send_copies(value, self._group_destination())
 
     async def send_batch(self, datagrams: Iterable[Payload]) -> None:
         """Send datagrams one after the other, with far less effort for each than `send` makes.
@@ -125,102 +116,71 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         Args:
           data: the payload
           address: ``(host, port)``, as text and number, or the `Datagram.source` of a datagram. A
-            group is sent to out of every interface; a host is sent to once, as the routes say.
-            Names are not looked up
+            group is sent to out of every interface of this sender. A host is sent to once: by the
+            first interface in whose network it is, otherwise as the routes say. A zone decides:
+            ``"fe80::1%eth1"``, ``"ff02::1%eth1"`` and the fourth part of an IPv6 address name the
+            only interface. Names are not looked up
 
         Raises:
-          AddressError: the address is none, or not of this sender's IP version
-          SendError, trio.ClosedResourceError: as `send`
+          AddressError: the address is none, not of this sender's IP version, or in a zone by which
+            this sender does not send
+          InterfaceNotFoundError: there is no interface as its zone says
+          SendError, trio.ClosedResourceError: as `send`. A SendError also if nobody can have the
+            address (port 0, ``"0.0.0.0"``, ``"::"``), though a datagram may come from there
         """
-        destination = self._find_destination(address)
+        self._outgoing.require_open()
+        destination = self._destinations.find(address)
         await trio.lowlevel.checkpoint()
         await self._send_copies(data, destination)
 
-    async def _send_copies(self, data: Payload, destination: _Destination) -> None:
-        await self._try_all(destination, lambda one, address: one.send(data, address))
-
-    async def _send_run_copies(self, run: list[bytes]) -> None:
-        destination = self._outgoing.group_destination()
-        several = len(destination) > 1
-
-        async def send(one: OutgoingInterface, address: SocketAddress) -> None:
-            await one.send_run(run, address, to_the_end=several)
+    async def _send_copies(self, data: Payload, destination: Destination) -> None:
+        async def send(way: Way) -> None:
+            outgoing, address, keeps_to_interface = way
+            await outgoing.send(data, address, keeps_to_interface=keeps_to_interface)
 
         await self._try_all(destination, send)
 
+    async def _send_run_copies(self, run: list[bytes]) -> None:
+        destination = self._group_destination()
+        several = len(destination) > 1
+
+        async def send(way: Way) -> None:
+            await way.outgoing.send_run(run, way.address, to_the_end=several)
+
+        await self._try_all(destination, send)
+
+    def _group_destination(self) -> Destination:
+        return [Way(outgoing, outgoing.address) for outgoing in self._outgoing.all]
+
     async def _try_all(
-        self,
-        destination: _Destination,
-        send: Callable[[OutgoingInterface, SocketAddress], Awaitable[None]],
+        self, destination: Destination, send: Callable[[Way], Awaitable[None]]
     ) -> None:
         """Send by each interface. It is an error if none is left that can."""
         self._outgoing.require_open()
         refusals: list[SendError] = []
-        for one, address in destination:
+        for way in destination:
             try:
-                await send(one, address)
+                await send(way)
             except SendError as error:
                 refusals.append(error)
         if len(refusals) == len(destination):
             raise refusals[0] if refusals else self._outgoing.refuse_sending()
 
-    def _find_destination(self, address: SocketAddress) -> _Destination:
-        if self._addresses_made_for != self._outgoing.version:
-            self._addresses.clear()
-            self._addresses_made_for = self._outgoing.version
-        if not isinstance(address, (tuple, list)):
-            raise TypeError(f"{address!r} is not an address: give (host, port)")
-        key = tuple(address)
-        destination = self._addresses.get(key)
-        if destination is None:
-            if len(self._addresses) >= _KNOWN_ADDRESSES_LIMIT:
-                self._addresses.clear()
-            destination = self._addresses[key] = self._parse_destination(key)
-        return destination
-
-    def _parse_destination(self, address: tuple[Any, ...]) -> _Destination:
-        if not 2 <= len(address) <= 4:
-            raise AddressError(f"{address!r} is not an address: give (host, port)")
-        try:
-            host = ip_address(address[0])
-        except ValueError:
-            raise AddressError(
-                f"{address[0]!r} is not an IP address; names are not looked up"
-            ) from None
-        port = parse_port(address[1])
-        version = self._outgoing.planner.group.version
-        if host.version != version:
-            raise AddressError(f"{host} is not of IP version {version}, as this sender")
-        if host.is_multicast:
-            group = parse_group(host)
-            check_sendable(group.address)
-            return [(e, e.address_of(group.address, port)) for e in self._outgoing.all]
-        scope = address[3] if len(address) == 4 else 0
-        every = self._outgoing.all
-        one = next((one for one in every if one.interface.index == scope), None)
-        if one is None:
-            if not every:
-                return []
-            one = every[0]
-        if host.version == 4:
-            return [(one, (str(host), port))]
-        scope = scope or (one.interface.index if host.is_link_local else 0)
-        return [(one, (str(host).partition("%")[0], port, 0, scope))]
-
     @property
     def local_address(self) -> SocketAddress:
         """The address and port that datagrams come from: the `Datagram.source` that receivers see.
 
-        With several interfaces, that of the first.
+        With several interfaces, that of the first that is there.
 
         Raises:
           SendError: there is no interface now
           trio.ClosedResourceError: the sender was closed
         """
         self._outgoing.require_open()
-        if not self._outgoing.all:
+        every = sorted(self._outgoing.all, key=lambda one: one.socket is None)
+        if not every:
             raise self._outgoing.refuse_sending()
-        return self._outgoing.all[0].find_local_address()
+        return every[0].find_local_address()
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -337,7 +297,8 @@ async def open_sender(
       AddressError: `group` is no group that may be sent to, or `source` is not of its IP version
       ValueError, TypeError: another argument is wrong
       InterfaceNotFoundError: an interface named does not exist, or there is no default route
-      SocketSetupError: the kernel refused, or the interface has no IPv4 address to send from
+      SocketSetupError: the kernel refused, or the interface has no IPv4 address to send from, or no
+        IPv6
     """
     machine = current_machine().here()
     parsed = parse_group(group)

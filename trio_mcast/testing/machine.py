@@ -276,10 +276,10 @@ class MemorySendingSocket(SendingSocket):
                 raise trio.ClosedResourceError
             await self._waiting.park()
 
-    def receive(self) -> tuple[bytes, SocketAddress]:
+    def receive(self) -> tuple[bytes, SocketAddress, int | None]:
         if not self._answers:
             raise kernel_error(errno.EAGAIN)
-        return self._answers.popleft()
+        return (*self._answers.popleft(), None)
 
     # Its address
 

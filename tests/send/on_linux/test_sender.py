@@ -199,7 +199,7 @@ def test_send_to_answers_the_source_of_a_datagram(
     "wrong",
     [
         ("nonsense", 5000),
-        ("233.252.0.1", 0),
+        ("233.252.0.1", -1),
         ("ff15::1", 65536),
         ("233.252.0.1",),
         "233.252.0.1",
