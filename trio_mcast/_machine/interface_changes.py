@@ -33,6 +33,7 @@ class InterfaceChange:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def watch_interfaces() -> AsyncIterator[trio.MemoryReceiveChannel[InterfaceChange]]:
     """Be told when an interface of this host comes, changes or goes, while the block lasts::
 

@@ -44,12 +44,16 @@ class ServiceNursery:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_service_nursery() -> AsyncIterator[ServiceNursery]:
     """A nursery that ends with its block, and whose block's exception leaves it as it is.
 
     Trio wraps whatever leaves a nursery in an exception group, because a background task may have
     failed too. Ours deliver their failures in band and never raise, so the group would have one
     member, and every caller would have to take it apart.
+
+    Ctrl-C is for the block. Here, as in everything that opens and closes, it would leave something
+    half open.
     """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:

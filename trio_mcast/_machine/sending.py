@@ -144,6 +144,7 @@ class SystemSendingSocket(SendingSocket):
         self._socket = carry_out(plan, platform, make_socket)
         super().__init__(self._socket.sendto)
 
+    @trio.lowlevel.enable_ki_protection
     def most_at_once(self, size: int) -> int:
         interface = self._plan.interface
         assert interface is not None
@@ -211,6 +212,7 @@ class SystemSendingSocket(SendingSocket):
         except OSError:
             pass
 
+    @trio.lowlevel.enable_ki_protection
     def find_address(self, destination: SocketAddress) -> SocketAddress:
         """An unbound socket knows its port only.
 

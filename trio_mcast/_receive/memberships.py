@@ -42,6 +42,7 @@ class Memberships:
     that fails has not happened.
     """
 
+    @trio.lowlevel.enable_ki_protection
     def __init__(self, settings: ReceiverSettings, machine: Machine) -> None:
         self.events: Broadcast[MembershipStatus] = Broadcast()
         self.is_closed: bool = False

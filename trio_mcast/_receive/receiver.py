@@ -116,6 +116,7 @@ class _Batches:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_receiver(
     *groups: GroupLike,
     port: int,

@@ -66,6 +66,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         self._memberships.leave(parsed, selection)
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def joined(
         self,
         group: GroupLike,

@@ -103,6 +103,7 @@ class OutgoingInterfaces:
             )
         return interface
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         self._is_closed = True
         self.answers.close()

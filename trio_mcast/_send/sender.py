@@ -189,6 +189,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         return tuple(one.interface for one in self._outgoing.all)
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def open_answers(
         self, *, max_buffered: int = 256
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
@@ -250,6 +251,7 @@ def _as_bytes(datagram: Payload) -> bytes:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_sender(
     group: GroupLike,
     *,

@@ -61,8 +61,9 @@ class Operations:
         return trio_mcast.open_sender(self._group, port=self._port, interface="eth0")
 
     def find(self, name: str) -> Callable[[Tracer], Awaitable[None]]:
-        if name == "running":
-            return self.running
+        if name in ("opening", "ending", "running"):
+            whole: Callable[[Tracer], Awaitable[None]] = getattr(self, name)
+            return whole
         operation = getattr(self, name)
 
         async def while_open(tracer: Tracer) -> None:
@@ -72,6 +73,16 @@ class Operations:
                 sys.settrace(None)
 
         return while_open
+
+    async def opening(self, tracer: Tracer) -> None:
+        sys.settrace(tracer)
+        async with self._open(), self._open_sender():
+            sys.settrace(None)
+
+    async def ending(self, tracer: Tracer) -> None:
+        async with self._open(), self._open_sender():
+            sys.settrace(tracer)
+        sys.settrace(None)
 
     async def running(self, tracer: Tracer) -> None:
         async def run(task_status: trio.TaskStatus[Any]) -> None:
@@ -90,6 +101,9 @@ class Operations:
 
     async def closing(self, receiver: MulticastReceiver, _sender: MulticastSender) -> None:
         await receiver.aclose()
+
+    async def closing_sender(self, _receiver: MulticastReceiver, sender: MulticastSender) -> None:
+        await sender.aclose()
 
     async def joining(self, receiver: MulticastReceiver, _sender: MulticastSender) -> None:
         await receiver.join(self._other)
@@ -127,6 +141,14 @@ class Operations:
     async def sending(self, _receiver: MulticastReceiver, sender: MulticastSender) -> None:
         await sender.send(b"1")
         await sender.send_to(b"2", (self._other, self._port))
+
+    async def finding_the_address(
+        self, _receiver: MulticastReceiver, sender: MulticastSender
+    ) -> None:
+        assert sender.local_address[1]
+
+    async def sending_batches(self, _receiver: MulticastReceiver, sender: MulticastSender) -> None:
+        await sender.send_batch([b"1"] * 3 + [b"", b"22", b"22"])
 
 
 def what_is_held() -> dict[str, str]:

@@ -16,10 +16,11 @@ PROGRAM = Path(__file__).with_name("interrupting.py")
 OPERATIONS = [
     *("closing", "joining", "leaving", "joining_for_a_block", "changing_sources"),
     *("receiving", "receiving_batches", "running", "sending"),
+    *("opening", "ending", "closing_sender", "sending_batches", "finding_the_address"),
 ]
 
 MOST = 30
-"""Instants that are tried of each operation, of some hundreds."""
+"""Instants that are tried of each operation, of up to 3,000."""
 
 
 @pytest.mark.parametrize("group", BOTH)
