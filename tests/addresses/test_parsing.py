@@ -212,17 +212,20 @@ def test_a_refused_source_is_told_why(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["fe80::1%eth0", IPv6Address("fe80::1%eth0")])
-def test_the_zone_of_a_source_is_taken_off(value: str | IPv6Address) -> None:
-    source = parse_source(value)
-    assert source == IPv6Address("fe80::1")
-    assert str(source) == "fe80::1"
+def test_a_source_keeps_its_zone(value: str | IPv6Address) -> None:
+    assert parse_source(value) == IPv6Address("fe80::1%eth0")
+
+
+def test_an_ipv4_source_has_no_zone() -> None:
+    with pytest.raises(AddressError, match="has a zone, which is for IPv6"):
+        parse_source("10.0.0.1%eth0")
 
 
 def test_sources_are_one_or_several_each_once_in_their_order() -> None:
     one, two, three = map(ip_address, ("10.0.0.2", "10.0.0.1", "fe80::1"))
     assert parse_sources("10.0.0.2") == (one,)
     assert parse_sources(one) == (one,)
-    assert parse_sources(["10.0.0.2", two, "10.0.0.2", "fe80::1%2", three]) == (one, two, three)
+    assert parse_sources(["10.0.0.2", two, "10.0.0.2", "fe80::1", three]) == (one, two, three)
     assert parse_sources(address for address in (three, one)) == (three, one)
     assert parse_sources({"10.0.0.2": "a"}) == (one,)
     assert parse_sources(()) == ()

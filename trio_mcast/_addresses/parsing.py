@@ -87,16 +87,22 @@ def _mapped(address: IPv4Address) -> str:
 
 
 def parse_source(value: object) -> IPAddress:
-    """The unicast address of a sender; a zone is taken off.
+    """The unicast address of a sender. That of IPv6 keeps its zone, which says where the sender is.
 
     Raises:
-      AddressError: no address, or one that no datagram comes from
+      AddressError: no address, or one that no datagram comes from; or a zone of an IPv4 address
       TypeError: neither text nor an address
     """
-    address, _ = parse_address(value)
+    address, zone = parse_address(value)
     if fault := _source_fault(address):
         raise AddressError(f"source {str(value)!r} {fault}")
-    return address
+    if zone is None:
+        return address
+    if address.version == 4:
+        raise AddressError(
+            f"source {str(value)!r} has a zone, which is for IPv6: choose the interface instead"
+        )
+    return IPv6Address(f"{address}%{zone}")
 
 
 def _source_fault(address: IPAddress) -> str | None:
@@ -167,7 +173,7 @@ def check_sources(group: IPAddress, mode: str, sources: Iterable[IPAddress]) -> 
 
 
 def check_source(group: IPAddress, source: IPAddress) -> None:
-    """Refuse a source that cannot send to the group.
+    """Refuse a source that cannot send to the group. Its zone is not looked at.
 
     Raises:
       AddressError: it is of another IP version

@@ -21,7 +21,7 @@ from .._addresses.parsing import (
     parse_sources,
 )
 from .._base.snapshot import Snapshot
-from .._interfaces.selection import ByName, InterfacesLike, Selection
+from .._interfaces.selection import InterfacesLike, Selection, without_zone, zone_of
 from .._machine.current import current_machine
 from .case import Case, Question
 from .observing import observe
@@ -77,25 +77,26 @@ def parse_question(
 ) -> Question:
     """What `diagnose` is asked, checked. Args and Raises: as there."""
     parsed = [_parse_group(value) for value in _several(group)]
-    selections = [Selection.parse(interface), *(Selection(zone=zone) for _, zone in parsed)]
     port = None if port is None else parse_port(port)
     sources = parse_sources(_several(source))
+    zones = [*(zone for _, zone in parsed), *map(zone_of, sources)]
+    selections = [Selection.parse(interface), *map(Selection().in_zone, zones)]
     listing = current_machine().list_interfaces()
     indexes = [i.index for s in selections if s.is_named for i in s.require(listing)]
     return Question(
         tuple(dict.fromkeys(str(address) for address, _ in parsed)),
         port,
         tuple(dict.fromkeys(indexes)),
-        tuple(map(str, sources)),
+        tuple(str(without_zone(source)) for source in sources),
     )
 
 
-def _parse_group(value: object) -> tuple[IPv4Address | IPv6Address, ByName | None]:
+def _parse_group(value: object) -> tuple[IPv4Address | IPv6Address, str | None]:
     """As `parse_group`, but groups that nobody can receive are findings, not errors."""
     address, zone = parse_address(value)
     if not is_multicast(address) or address.version == 4 or ipv6_scope(address):
         parse_group(value)
-    return address, None if zone is None else ByName(zone)
+    return address, zone
 
 
 def _several(value: object) -> tuple[object, ...]:

@@ -18,10 +18,12 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from .._base.errors import InterfaceNotFoundError
 from .._base.interface import Interface, IPVersion
+
+_Address = TypeVar("_Address", IPv4Address, IPv6Address, IPv4Address | IPv6Address)
 
 InterfaceSelector: TypeAlias = (
     str | int | IPv4Address | IPv6Address | IPv4Network | IPv6Network | Interface
@@ -76,7 +78,7 @@ class ByAddress:
         return f"with address {self.address}"
 
     def matches(self, interface: Interface) -> bool:
-        zone = getattr(self.address, "scope_id", None)
+        zone = zone_of(self.address)
         if zone is not None and not ByName(zone).matches(interface):
             return False
         return any(
@@ -111,12 +113,12 @@ class Selection:
     Attributes:
       selectors: what was named, each for itself. None: every interface that is up, can multicast,
         is not loopback, no port of a bridge and the like, and has what the IP version needs
-      zone: the one that the zone of a group restricts this to
+      zones: what the zones of a group and of a source restrict this to
       without: what was taken out again, by what was named
     """
 
     selectors: tuple[Selector, ...] | None = None
-    zone: ByName | None = None
+    zones: tuple[ByName, ...] = ()
     without: tuple[Selection, ...] = ()
 
     @classmethod
@@ -137,12 +139,12 @@ class Selection:
 
     def in_zone(self, zone: str | None) -> Selection:
         """This, restricted to the interface of a zone if there is one."""
-        return self if zone is None else replace(self, zone=ByName(zone))
+        return self if zone is None else replace(self, zones=(*self.zones, ByName(zone)))
 
     @property
     def named(self) -> tuple[Selector, ...]:
         """What the caller named, in either way."""
-        return (*(self.selectors or ()), *(() if self.zone is None else (self.zone,)))
+        return (*(self.selectors or ()), *self.zones)
 
     @property
     def is_named(self) -> bool:
@@ -164,12 +166,12 @@ class Selection:
             found = tuple(i for i in found if i.index not in left)
         # Each is looked up among all, for what is digits is an index only if nothing is called so.
         everything = found
-        if self.zone is not None:
-            found = _find(self.zone, everything)
+        for zone in self.zones:
+            found = tuple(i for i in _find(zone, everything) if i in found)
         if self.selectors is not None:
             chosen = {i.index for selector in self.selectors for i in _find(selector, everything)}
             return tuple(interface for interface in found if interface.index in chosen)
-        return found if self.zone is not None else tuple(i for i in found if _fits(i, version))
+        return found if self.zones else tuple(i for i in found if _fits(i, version))
 
     def require(
         self, listing: Iterable[Interface], version: IPVersion | None = None
@@ -187,7 +189,7 @@ class Selection:
         found = self.find(listing, version)
         if self.is_named and not found:
             raise InterfaceNotFoundError(
-                f"the zone, the interface {self.zone}, is none of the interfaces selected"
+                f"the zone, the interface {self.zones[-1]}, is none of the interfaces selected"
             )
         return found
 
@@ -204,11 +206,28 @@ class Selection:
         if not self.is_named:
             return None
         matching = tuple(s for s in self.selectors or () if s.matches(interface))
-        return Selection(matching or None, self.zone)
+        return Selection(matching or None, self.zones)
 
     def leaving(self, other: Selection) -> Selection:
         """This, but for what another one names, now and later."""
         return replace(self, without=tuple(dict.fromkeys((*self.without, other))))
+
+
+def zone_of(address: IPv4Address | IPv6Address) -> str | None:
+    return address.scope_id if isinstance(address, IPv6Address) else None
+
+
+def without_zone(address: _Address) -> _Address:
+    return address if zone_of(address) is None else type(address)(int(address))
+
+
+def addresses_on(addresses: Iterable[_Address], interface: Interface) -> tuple[_Address, ...]:
+    """Those of the addresses that can be on an interface, without their zones."""
+    return tuple(
+        without_zone(address)
+        for address in addresses
+        if (zone := zone_of(address)) is None or ByName(zone).matches(interface)
+    )
 
 
 def _fits(interface: Interface, version: IPVersion | None) -> bool:

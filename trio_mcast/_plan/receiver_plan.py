@@ -25,7 +25,7 @@ from .._base.errors import AddressError
 from .._base.interface import Interface
 from .._base.source_filter import SourceFilter
 from .._base.values import batched, check_flag, parse_buffer_size
-from .._interfaces.selection import ByName
+from .._interfaces.selection import ByName, addresses_on
 from .joining import plan_block, plan_join
 from .options import (
     SocketOption,
@@ -91,7 +91,10 @@ def plan_receiver(
     parsed = parse_group(group)
     if parsed.zone is not None and not ByName(parsed.zone).matches(interface):
         raise AddressError(f"{parsed} is not on {show(interface)}")
-    senders = sources_for(Group(parsed.address), parse_sources(sources))
+    named = sources_for(Group(parsed.address), parse_sources(sources))
+    senders = addresses_on(named, interface)
+    if named and not senders:
+        raise AddressError(f"{named[0]} is not on {show(interface)}")
     planner = ReceiverPlanner.parse(
         platform,
         port,

@@ -19,6 +19,7 @@ from .._base.datagram import SocketAddress
 from .._base.errors import SocketSetupError
 from .._base.interface import Interface, ipv4_addresses
 from .._base.values import check_byte, check_flag, parse_buffer_size
+from .._interfaces.selection import without_zone
 from .options import (
     SocketOption,
     int_option,
@@ -70,7 +71,7 @@ def plan_sender(
       hop_limit: 0 to 255. 0 is for this host only, but see `open_sender` about Linux
       loopback: whether this host may hear what it sends (on Windows the receiver decides)
       traffic_class: the byte with DSCP and ECN, 0 to 255; None: the system's
-      source: the address to send from, one of this host's
+      source: the address to send from, one of this host's. Its zone is not looked at, either
       source_port: the port to send from; 0: any
       send_buffer: bytes of kernel buffer to ask for; None: the system's
 
@@ -133,7 +134,7 @@ class SenderPlanner:
             raise ValueError("hop_limit=0 with loopback=False reaches nobody")
         if traffic_class is not None:
             check_byte("traffic_class", traffic_class)
-        sender = None if source is None else parse_source(source)
+        sender = None if source is None else without_zone(parse_source(source))
         if sender is not None:
             check_source(group, sender)
         return cls(

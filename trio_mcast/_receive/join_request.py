@@ -6,9 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._addresses.parsing import Group, parse_group, parse_sources, sources_for
-from .._base.interface import IPVersion
+from .._base.interface import Interface, IPVersion
 from .._base.source_filter import SourceFilter
-from .._interfaces.selection import Selection
+from .._interfaces.selection import Selection, addresses_on, zone_of
+
+
+def narrow(filter_: SourceFilter, interface: Interface) -> SourceFilter | None:
+    """A source filter as it is on an interface. A source with a zone is somebody there only.
+
+    None: it includes nobody who is there.
+    """
+    if not any(map(zone_of, filter_.sources)):
+        return filter_
+    sources = addresses_on(filter_.sources, interface)
+    if filter_.mode == "include" and not sources:
+        return None
+    return SourceFilter(filter_.mode, tuple(dict.fromkeys(sources)))
+
+
+def require_zones(filter_: SourceFilter, listing: Iterable[Interface]) -> None:
+    """Refuse a source in a zone that does not exist. Raises InterfaceNotFoundError."""
+    for zone in filter(None, map(zone_of, filter_.sources)):
+        Selection().in_zone(zone).require(listing)
 
 
 @dataclass(eq=False)

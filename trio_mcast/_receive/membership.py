@@ -38,6 +38,31 @@ class ReceiverSettings:
     waits_when_full: bool
 
 
+@dataclass(frozen=True)
+class OwnAddresses:
+    """The addresses of this host, by which what it sends itself is known.
+
+    Attributes:
+      anywhere: those that nobody else has
+      on_link: link-local ones, by the index of the interface: on another link they are somebody
+        else's
+    """
+
+    anywhere: frozenset[str] = frozenset()
+    on_link: frozenset[tuple[int, str]] = frozenset()
+
+    @classmethod
+    def of(cls, listing: Iterable[Interface]) -> OwnAddresses:
+        found = [(i.index, address.ip) for i in listing for address in i.addresses]
+        return cls(
+            frozenset(str(ip) for _index, ip in found if not ip.is_link_local),
+            frozenset((index, str(ip)) for index, ip in found if ip.is_link_local),
+        )
+
+    def seen_on(self, index: int) -> frozenset[str]:
+        return self.anywhere.union(text for where, text in self.on_link if where == index)
+
+
 @dataclass
 class Figures:
     """What was received and lost so far. What the system does not tell is None."""
@@ -75,15 +100,17 @@ class Membership:
         self,
         request: JoinRequest,
         interface: Interface,
+        filter_: SourceFilter,
         settings: ReceiverSettings,
         open_socket: Callable[[SocketPlan, int], ReceivingSocket],
         start_task: Callable[[Membership, ReceivingSocket], None],
         read_out: Callable[[ReceivingSocket], bool],
-        own_addresses: frozenset[str],
+        own_addresses: OwnAddresses,
     ) -> None:
         """Plan it; nothing is opened yet.
 
         Args:
+          filter_: that of the request, as it is on the interface
           open_socket: opens a planned socket, for a port
           start_task: starts the task of a socket that was opened
           read_out: reads what a retired socket has, as long as there is room; whether that was all
@@ -92,7 +119,7 @@ class Membership:
         self.request: JoinRequest = request
         self.group: IPv4Address | IPv6Address = request.group.address
         self.interface: Interface = interface
-        self.filter: SourceFilter = request.filter
+        self.filter: SourceFilter = filter_
         self._reason = request.selection.reason_for(interface)
         self.is_absent: bool = False
         self.error: OSError | None = None
@@ -233,12 +260,13 @@ class Membership:
         for sock in self._sockets:
             sock.origin = sock.origin.on(interface)
 
-    def see_own_addresses(self, addresses: frozenset[str]) -> None:
+    def see_own_addresses(self, addresses: OwnAddresses) -> None:
         """The host may have others than before."""
         self._own_addresses = addresses
         for sock in self._sockets:
             if sock.plan.drops_own or sock.plan.drops_sources:
-                own = addresses if sock.plan.drops_own else frozenset()
+                index = self.interface.index
+                own = addresses.seen_on(index) if sock.plan.drops_own else frozenset()
                 sock.unwanted_sources = own.union(map(str, sock.plan.drops_sources))
 
     def change_filter(self, new: SourceFilter) -> None:

@@ -27,8 +27,8 @@ from .._machine.receiving import ReceivingSocket
 from .backlog import Backlog
 from .delivery import Delivery
 from .events import Broadcast
-from .join_request import JoinRequest
-from .membership import Figures, Key, Membership, ReceiverSettings, open_all
+from .join_request import JoinRequest, narrow, require_zones
+from .membership import Figures, Key, Membership, OwnAddresses, ReceiverSettings, open_all
 
 # Of memberships that were left while there was no room to read what they had, so many at most stay
 # open until there is: a program may join and leave for ever without receiving.
@@ -50,7 +50,7 @@ class Memberships:
         self._requests: list[JoinRequest] = []
         self._draining: list[Membership] = []  # left, but still with something to read
         self._figures_of_the_past = Figures()
-        self._own_addresses: frozenset[str] = frozenset()
+        self._own_addresses = OwnAddresses()
         self._settings = settings
         self._machine = machine
         self._errors_before = machine.read_udp_errors()
@@ -147,6 +147,7 @@ class Memberships:
         joining: dict[Key, Membership] = {}
         found: dict[tuple[int, IPVersion], tuple[Interface, ...]] = {}
         for request in requests:
+            require_zones(request.filter, listing)
             interfaces = self._find_interfaces(request, listing, found)
             if not interfaces and not self._settings.follow:
                 raise InterfaceNotFoundError(
@@ -156,8 +157,8 @@ class Memberships:
                 key = (request.group.address, interface.index)
                 if key in self._by_key:
                     raise MulticastError(f"{request.group} is joined on {interface.name} already")
-                if key not in joining:
-                    joining[key] = self._make_membership(request, interface)
+                if key not in joining and (new := self._make_membership(request, interface)):
+                    joining[key] = new
         open_all(joining.values())
         self._requests += requests
         self._by_key.update(joining)
@@ -209,7 +210,15 @@ class Memberships:
         """Change whom a group's memberships hear: all of them, or, if one refuses, none."""
         # Worked out for all before anything is done: most refusals are of a change that does not
         # fit a filter's mode, and are found here.
-        wanted = [(m, m.filter, change(m.filter)) for m in self._select(group, meant)]
+        assert self._feed is not None
+        wanted = []
+        for membership in self._select(group, meant):
+            changed = change(membership.filter)
+            require_zones(changed, self._feed.listing)
+            new = narrow(changed, membership.interface)
+            if new is None:
+                raise MulticastError(f"nobody would be heard on {membership.interface}")
+            wanted.append((membership, membership.filter, new))
         done: list[tuple[Membership, SourceFilter]] = []
         try:
             for membership, old, new in wanted:
@@ -234,6 +243,8 @@ class Memberships:
         elif any(self._requests_for(group)):
             return found
         if not found:
+            assert self._feed is not None
+            Selection(zones=meant.zones).require(self._feed.listing)
             raise MulticastError(f"{group} is not joined there")
         return found
 
@@ -277,10 +288,15 @@ class Memberships:
         self._see_drained()
         return self.delivery.read_out(sock)
 
-    def _make_membership(self, request: JoinRequest, interface: Interface) -> Membership:
+    def _make_membership(self, request: JoinRequest, interface: Interface) -> Membership | None:
+        """A membership that a request asks for; None: none of the senders named is there."""
+        filter_ = narrow(request.filter, interface)
+        if filter_ is None:
+            return None
         return Membership(
             request,
             interface,
+            filter_,
             self._settings,
             self._sockets.open,
             self._start_task,
@@ -387,11 +403,13 @@ class Memberships:
         for request in self._requests:
             indexes = taken[request.group.address]
             for interface in find_new(request.selection, request.version, change, indexes):
-                membership = self._make_membership(request, interface)
-                membership.try_at(interface)
-                self._by_key[membership.key] = membership
+                new = self._make_membership(request, interface)
+                if new is None:
+                    continue
+                new.try_at(interface)
+                self._by_key[new.key] = new
                 indexes.add(interface.index)
-                self.events.publish(membership.status())
+                self.events.publish(new.status())
 
     def _adapt_one(self, membership: Membership, change: Change, taken: set[int]) -> bool:
         """Do what the rules say about one membership.
@@ -426,7 +444,7 @@ class Memberships:
     def _see_own_addresses(self, listing: Iterable[Interface]) -> None:
         if self._settings.planner.loopback:
             return
-        addresses = frozenset(str(address.ip) for i in listing for address in i.addresses)
+        addresses = OwnAddresses.of(listing)
         if addresses != self._own_addresses:
             self._own_addresses = addresses
             for membership in [*self._by_key.values(), *self._draining]:

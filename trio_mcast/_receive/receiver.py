@@ -151,7 +151,8 @@ async def open_receiver(
         (``"ff02::fb%eth0"``) restricts that group to that interface
       port: the UDP port, 1 to 65535. Other programs may use it too, if they share it
       sources: the senders to accept, source-specific multicast (RFC 4607): one address or several.
-        They hold for every group of their own IP version
+        They hold for every group of their own IP version. One with a zone (``"fe80::1%eth0"``) is a
+        sender on that interface, and holds there only
       interfaces: where to listen. None or ``"all"``: every interface that is up, can multicast, is
         not loopback and has what the IP version needs (IPv4: an address). Otherwise one or several
         of: a name, an index, an address of the interface, a network it has an address in

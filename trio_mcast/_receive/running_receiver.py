@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address
 from typing import get_args
 
 import trio
@@ -12,7 +13,7 @@ from .._addresses.parsing import GroupLike, SourceLike, parse_group, parse_sourc
 from .._base.final import NoPublicConstructor
 from .._base.source_filter import FilterMode, SourceFilter
 from .._base.status import MembershipStatus, ReceiverStatistics
-from .._interfaces.selection import InterfacesLike, Selection
+from .._interfaces.selection import InterfacesLike, Selection, without_zone, zone_of
 from .events import EventStream
 from .join_request import JoinRequest
 from .memberships import Memberships
@@ -101,7 +102,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
 
         Args:
           group: a group that was joined
-          sources: the senders
+          sources: the senders. One with a zone (``"fe80::1%eth0"``) is a sender on that interface
           mode: ``"include"``: hear only them, at least one. ``"exclude"``: hear everyone but them;
             with none, that is any-source multicast
           interfaces: where; None: everywhere, also on interfaces that appear later
@@ -116,7 +117,8 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         parsed_sources = parse_sources(sources)
         if mode not in get_args(FilterMode):
             raise ValueError(f'mode={mode!r} is neither "include" nor "exclude"')
-        self._change_filter(group, interfaces, lambda _old: SourceFilter(mode, parsed_sources))
+        selection = Selection.parse(interfaces)
+        self._change_filter(group, selection, lambda _old: SourceFilter(mode, parsed_sources))
 
     def add_source(
         self, group: GroupLike, source: SourceLike, *, interfaces: InterfacesLike = None
@@ -126,8 +128,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         Raises: as `set_sources`, and
           MulticastError: it is heard already, since all are or since it was named before
         """
-        parsed = parse_source(source)
-        self._change_filter(group, interfaces, lambda old: old.adding(parsed))
+        self._change_one(group, source, interfaces, SourceFilter.adding)
 
     def remove_source(
         self, group: GroupLike, source: SourceLike, *, interfaces: InterfacesLike = None
@@ -137,8 +138,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         Raises: as `set_sources`, and
           MulticastError: it is not one of those named, or is the last
         """
-        parsed = parse_source(source)
-        self._change_filter(group, interfaces, lambda old: old.removing(parsed))
+        self._change_one(group, source, interfaces, SourceFilter.removing)
 
     def block_source(
         self, group: GroupLike, source: SourceLike, *, interfaces: InterfacesLike = None
@@ -148,8 +148,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         Raises: as `set_sources`, and
           MulticastError: it is blocked already, or only named sources are heard
         """
-        parsed = parse_source(source)
-        self._change_filter(group, interfaces, lambda old: old.blocking(parsed))
+        self._change_one(group, source, interfaces, SourceFilter.blocking)
 
     def unblock_source(
         self, group: GroupLike, source: SourceLike, *, interfaces: InterfacesLike = None
@@ -159,8 +158,7 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         Raises: as `set_sources`, and
           MulticastError: it is not blocked
         """
-        parsed = parse_source(source)
-        self._change_filter(group, interfaces, lambda old: old.unblocking(parsed))
+        self._change_one(group, source, interfaces, SourceFilter.unblocking)
 
     def memberships(self) -> tuple[MembershipStatus, ...]:
         """Every membership as it is now, in the order of joining."""
@@ -186,16 +184,27 @@ class RunningReceiver(metaclass=NoPublicConstructor):
         """
         return self._memberships.statistics()
 
+    def _change_one(
+        self,
+        group: GroupLike,
+        source: SourceLike,
+        interfaces: InterfacesLike,
+        change: Callable[[SourceFilter, IPv4Address | IPv6Address], SourceFilter],
+    ) -> None:
+        parsed = parse_source(source)
+        selection = Selection.parse(interfaces).in_zone(zone_of(parsed))
+        own = without_zone(parsed)
+        self._change_filter(group, selection, lambda old: change(old, own))
+
     def _change_filter(
         self,
         group: GroupLike,
-        interfaces: InterfacesLike,
+        selection: Selection,
         change: Callable[[SourceFilter], SourceFilter],
     ) -> None:
         parsed = parse_group(group)
-        selection = Selection.parse(interfaces).in_zone(parsed.zone)
         self._check_open()
-        self._memberships.change_filter(parsed, selection, change)
+        self._memberships.change_filter(parsed, selection.in_zone(parsed.zone), change)
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()

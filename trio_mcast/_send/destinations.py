@@ -16,7 +16,7 @@ from .._addresses.parsing import (
 )
 from .._base.datagram import SocketAddress
 from .._base.errors import AddressError
-from .._interfaces.selection import ByIndex, ByName, Selection
+from .._interfaces.selection import ByIndex, Selection
 from .outgoing_interface import OutgoingInterface
 from .outgoing_interfaces import OutgoingInterfaces
 
@@ -105,7 +105,7 @@ class Destinations:
             return scope
         if zone is None:
             return None
-        return Selection(zone=ByName(zone)).require(self._outgoing.listing)[0].index
+        return Selection().in_zone(zone).require(self._outgoing.listing)[0].index
 
     def _find_ways_to_group(self, group: IPAddress, port: int, index: int | None) -> Destination:
         check_sendable(parse_group(group).address)

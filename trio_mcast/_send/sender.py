@@ -11,17 +11,17 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled  # looked up once: it is called for each send
 
 from .._addresses.parsing import (
-    Group,
     GroupLike,
     SourceLike,
     parse_group,
+    parse_source,
 )
 from .._base.datagram import SocketAddress
 from .._base.errors import SendError
 from .._base.final import NoPublicConstructor
 from .._base.interface import Interface
 from .._base.status import SenderStatistics
-from .._interfaces.selection import InterfaceSelector, InterfacesLike, Selection
+from .._interfaces.selection import InterfaceSelector, InterfacesLike, Selection, zone_of
 from .._machine.current import current_machine
 from .._machine.nursery import open_service_nursery
 from .._machine.sending import Payload
@@ -288,7 +288,8 @@ async def open_sender(
         Groups of interface-local scope (``ff11::``...) never leave the host
       loopback: whether receivers on this host get a copy (on Windows the receiver decides)
       traffic_class: the byte with DSCP and ECN (RFC 2474), 0 to 255
-      source: the address to send from, one of this host's. None: the interface's
+      source: the address to send from, one of this host's. None: the interface's. A zone
+        (``"fe80::1%eth0"``) names the interface
       source_port: the port to send from; 0 lets the system choose
       send_buffer: bytes of buffer to ask the kernel for
 
@@ -315,7 +316,8 @@ async def open_sender(
         source_port=source_port,
         send_buffer=send_buffer,
     )
-    selection, is_single = _parse_interfaces(parsed, interface, interfaces)
+    zones = [parsed.zone, None if source is None else zone_of(parse_source(source))]
+    selection, is_single = _parse_interfaces(zones, interface, interfaces)
     outgoing = OutgoingInterfaces(machine, planner, selection, is_single=is_single)
     try:
         outgoing.open()
@@ -330,15 +332,22 @@ async def open_sender(
 
 
 def _parse_interfaces(
-    group: Group,
+    zones: list[str | None],
     interface: InterfaceSelector | None,
     interfaces: InterfacesLike,
 ) -> tuple[Selection | None, bool]:
-    """What was given for the two arguments: a selection, or the default route, and whether one."""
+    """What was given for the two arguments: a selection, or the default route, and whether one.
+
+    Args:
+      zones: those of the group and of the source, which choose as well
+    """
     if interface is not None and interfaces is not None:
         raise ValueError(f"give interface={interface!r} or interfaces={interfaces!r}, not both")
+    is_single = interfaces is None
     if interface is not None:
-        return Selection.parse_one(interface).in_zone(group.zone), True
-    if interfaces is None:
-        return None if group.zone is None else Selection.parse(None).in_zone(group.zone), True
-    return Selection.parse(interfaces).in_zone(group.zone), False
+        selection = Selection.parse_one(interface)
+    else:
+        selection = Selection.parse(interfaces)
+    for zone in zones:
+        selection = selection.in_zone(zone)
+    return (None if is_single and not selection.is_named else selection), is_single
