@@ -307,7 +307,7 @@ def test_an_interface_without_ipv4_address_does_with_a_source_or_ipv6() -> None:
         ({"group": None}, TypeError, "None"),
         ({"port": 0}, ValueError, "0"),
         ({"port": None}, TypeError, "None"),
-        ({"interface": None}, TypeError, "None is not an Interface"),
+        ({"interface": None}, TypeError, "None is not of the type Interface"),
         ({"hop_limit": -1}, ValueError, "hop_limit=-1"),
         ({"hop_limit": 256}, ValueError, "hop_limit=256"),
         ({"hop_limit": True}, TypeError, "hop_limit=True"),

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import TYPE_CHECKING
 
 from .._base.errors import AddressError
+from .._base.values import check_type
 from .parsing import Group, IPAddress, is_multicast, mapped_ipv4, parse_address, parse_group
 from .registry import conventional_names
 
@@ -266,7 +267,9 @@ def random_group(
     taken = {ethernet_address(parse_group(group)) for group in avoid}
     # From a random place onwards, not one random place after the other: so it always comes to an
     # end, and finds the last free group if there is but one.
-    start = (rng or random.SystemRandom()).randrange(size)
+    if rng is None:
+        rng = random.SystemRandom()
+    start = check_type("rng", rng, random.Random, "a random.Random").randrange(size)
     for step in range(size):
         address = first + (start + step) % size
         if mac_of(address) not in taken and not _is_known(address):

@@ -48,6 +48,20 @@ def check_at_least(name: str, value: object, least: int, reason: str) -> int:
     return number
 
 
+def check_type(name: str, value: object, kind: type[_T], instead: str) -> _T:
+    """Refuse what is not of a type.
+
+    Args:
+      instead: what to give
+
+    Raises:
+      TypeError: it is not
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r} is not of the type {kind.__name__}: give {instead}")
+    return value
+
+
 def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is neither True nor False")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from .._base.remedies import ADVICE
+from .._base.values import check_type
 from .case import Case
 from .finding import Finding
 from .rules import asking, interfaces, memberships, network, outcome, stages
@@ -20,6 +21,7 @@ Rule: TypeAlias = Callable[[Case], Iterable[Finding]]
 
 def judge(case: Case) -> tuple[Finding, ...]:
     """Everything that the rules find, the most probable cause first."""
+    check_type("case", case, Case, "what examine() or Case.from_json() returned")
     found = [finding for code in ADVICE for finding in RULES[code](case)]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     return tuple(_limit(list(dict.fromkeys(found))))

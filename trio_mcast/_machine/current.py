@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from .._base.interface import Interface, IPVersion
+from .._base.values import check_type
 from .._interfaces.selection import InterfacesLike, Selection
 from .machine import Machine
 from .this_machine import ThisMachine
@@ -66,6 +67,8 @@ def find_interfaces(
       InterfaceNotFoundError: one that is named does not exist
       ValueError, TypeError: it is no way to name one
     """
+    if zone is not None:
+        check_type("zone", zone, str, "the name of an interface")
     selection = Selection.parse(interfaces).in_zone(zone)
     return selection.require(current_machine().list_interfaces(), version)
 

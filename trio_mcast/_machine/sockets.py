@@ -16,6 +16,7 @@ import trio
 from .._base.errors import SocketSetupError
 from .._base.remedies import add_remedy
 from .._base.source_filter import SourceFilter
+from .._base.values import check_type
 from .._plan.joining import plan_leave
 from .._plan.options import FALLBACK_ERRORS, SocketOption
 from .._plan.platforms import Platform
@@ -86,6 +87,7 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
     Raises:
       SocketSetupError: the kernel refused a step, which `.step` names
     """
+    check_type("plan", plan, SocketPlan, "what plan_receiver() or plan_sender() returned")
     return carry_out(plan, current_platform(), make_udp_socket)
 
 

@@ -41,6 +41,7 @@ from .socket_plan import (
     SocketPlan,
     Target,
     check_interface,
+    check_platform,
     keep_to_memberships,
     ones,
     scope_id,
@@ -87,7 +88,7 @@ def plan_receiver(
       TypeError: a value of a wrong type
       NotSupportedError: the system cannot do it
     """
-    interface = check_interface(interface)
+    platform, interface = check_platform(platform), check_interface(interface)
     parsed = parse_group(group)
     if parsed.zone is not None and not ByName(parsed.zone).matches(interface):
         raise AddressError(f"{parsed} is not on {show(interface)}")

@@ -34,6 +34,7 @@ from .socket_plan import (
     SocketPlan,
     Target,
     check_interface,
+    check_platform,
     keep_to_memberships,
     ones,
     scope_id,
@@ -82,7 +83,7 @@ def plan_sender(
       SocketSetupError: the interface has no IPv4 address to send from, or no IPv6
     """
     planner = SenderPlanner.parse(
-        platform,
+        check_platform(platform),
         parse_group(group).address,
         port,
         hop_limit=hop_limit,

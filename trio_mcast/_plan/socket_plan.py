@@ -13,6 +13,7 @@ from .._addresses.parsing import IPAddress, ipv6_scope
 from .._base.datagram import SocketAddress
 from .._base.interface import Interface
 from .._base.source_filter import SourceFilter
+from .._base.values import check_type
 from .options import SocketOption, int_option
 from .packet_info import PacketInfoName
 from .platforms import Family, OptionName, Platform
@@ -99,9 +100,11 @@ def show(interface: Interface) -> str:
 
 
 def check_interface(interface: object) -> Interface:
-    if not isinstance(interface, Interface):
-        raise TypeError(f"{interface!r} is not an Interface, as list_interfaces() gives them")
-    return interface
+    return check_type("interface", interface, Interface, "one of those of list_interfaces()")
+
+
+def check_platform(platform: object) -> Platform:
+    return check_type("platform", platform, Platform, "LINUX, MACOS, WINDOWS or current_platform()")
 
 
 # --- Options that sockets of both kinds may have -------------------------------------------------

@@ -86,7 +86,7 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
                 self._bytes_sent += sendto(value, address)
                 self._datagrams_sent += 1
                 return
-            except OSError:  # whatever it is, the way for all cases knows
+            except (OSError, BufferError):  # whatever it is, the way for all cases knows
                 pass
         await self._send_copies(value, self._group_destination())
 
@@ -134,6 +134,8 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         await self._send_copies(data, destination)
 
     async def _send_copies(self, data: Payload, destination: Destination) -> None:
+        data = _in_one_piece(data)
+
         async def send(way: Way) -> None:
             outgoing, address, keeps_to_interface = way
             await outgoing.send(data, address, keeps_to_interface=keeps_to_interface)
@@ -244,6 +246,12 @@ def _find_runs(datagrams: list[Payload]) -> list[list[bytes]]:
     if len(set(map(len, whole))) == 1:  # as a stream has it: then there is no need to look at each
         return [whole]
     return [list(run) for _length, run in groupby(whole, len)]
+
+
+def _in_one_piece(data: Payload) -> Payload:
+    """A view may pick bytes here and there; the kernel takes them side by side."""
+    is_scattered = isinstance(data, memoryview) and not data.c_contiguous
+    return bytes(data) if is_scattered else data
 
 
 def _as_bytes(datagram: Payload) -> bytes:

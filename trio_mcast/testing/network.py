@@ -14,6 +14,7 @@ import trio
 from .._addresses.parsing import GroupLike, SourceLike, parse_group
 from .._base.datagram import Datagram, SocketAddress
 from .._base.interface import Interface, IPVersion
+from .._base.values import check_type
 from .._interfaces.selection import InterfaceSelector, InterfacesLike, Selection
 from .._machine.current import machine_in_force
 from .._machine.machine import Changes, Machine
@@ -318,9 +319,15 @@ async def open_fake_receiver(
     Args: as `trio_mcast.open_receiver`, and
       network: what it is on; None: one of its own, with one interface
     """
-    network = MemoryNetwork() if network is None else network
+    network = _check_network(network)
     async with network.open_receiver(*groups, port=port, **options) as receiver:
         yield receiver, network
+
+
+def _check_network(network: MemoryNetwork | None) -> MemoryNetwork:
+    if network is None:
+        return MemoryNetwork()
+    return check_type("network", network, MemoryNetwork, "a MemoryNetwork, or None")
 
 
 class FakeSender(MulticastSender):
@@ -404,6 +411,6 @@ async def open_fake_sender(
     Args: as `trio_mcast.open_sender`, and
       network: what it is on, where fake receivers may hear it; None: one of its own
     """
-    network = MemoryNetwork() if network is None else network
+    network = _check_network(network)
     async with network.open_sender(group, port=port, **options) as sender:
         yield sender
