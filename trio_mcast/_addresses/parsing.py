@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
-    IPv4Network,
     IPv6Address,
     IPv6Interface,
-    IPv6Network,
 )
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._base.errors import AddressError
+from .._base.values import are_several
 
 if TYPE_CHECKING:
     from .._base.interface import IPVersion
@@ -124,9 +123,7 @@ def parse_sources(value: object) -> tuple[IPAddress, ...]:
       AddressError: one that no datagram comes from
       TypeError: one that is neither text nor an address
     """
-    if isinstance(value, Iterable) and not isinstance(
-        value, (str, bytes, bytearray, IPv4Network, IPv6Network)
-    ):
+    if are_several(value):
         return tuple(dict.fromkeys(parse_source(item) for item in value))
     return (parse_source(value),)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, TypeGuard, TypeVar
 
 _LARGEST_INT: Final = 2**31 - 1
 
@@ -23,6 +24,13 @@ def parse_buffer_size(name: str, value: object) -> int | None:
     if not 1 <= size <= _LARGEST_INT:
         raise ValueError(f"{name}={size} is outside 1 to {_LARGEST_INT}")
     return size
+
+
+def are_several(value: object) -> TypeGuard[Iterable[object]]:
+    """Whether a caller gave several things. Text and networks are one, though they have parts."""
+    return isinstance(value, Iterable) and not isinstance(
+        value, (str, bytes, bytearray, IPv4Network, IPv6Network)
+    )
 
 
 def batched(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

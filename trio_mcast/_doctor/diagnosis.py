@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from numbers import Real
 
 import trio
@@ -21,6 +21,7 @@ from .._addresses.parsing import (
     parse_sources,
 )
 from .._base.snapshot import Snapshot
+from .._base.values import are_several
 from .._interfaces.selection import InterfacesLike, Selection, without_zone, zone_of
 from .._machine.current import current_machine
 from .case import Case, Question
@@ -102,8 +103,6 @@ def _parse_group(value: object) -> tuple[IPv4Address | IPv6Address, str | None]:
 def _several(value: object) -> tuple[object, ...]:
     if value is None:
         return ()
-    if isinstance(value, Iterable) and not isinstance(
-        value, (str, bytes, bytearray, IPv4Network, IPv6Network)
-    ):
+    if are_several(value):
         return tuple(value)
     return (value,)

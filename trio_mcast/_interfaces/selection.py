@@ -22,6 +22,7 @@ from typing import TypeAlias, TypeVar
 
 from .._base.errors import InterfaceNotFoundError
 from .._base.interface import Interface, IPVersion
+from .._base.values import are_several
 
 _Address = TypeVar("_Address", IPv4Address, IPv6Address, IPv4Address | IPv6Address)
 
@@ -251,9 +252,7 @@ def _find(selector: Selector, listing: tuple[Interface, ...]) -> tuple[Interface
 def _parse_several(value: object) -> tuple[Selector, ...] | None:
     if value is None or value == "all":
         return None
-    if isinstance(value, Iterable) and not isinstance(
-        value, (str, bytes, bytearray, IPv4Network, IPv6Network)
-    ):
+    if are_several(value):
         selectors = tuple(_parse_selector(item) for item in value)
         if not selectors:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Final
 from .._addresses.parsing import GroupLike, SourceLike, parse_group, parse_port
 from .._base.datagram import Datagram, SocketAddress
 from .._base.interface import Interface
+from .._base.values import are_several
 
 FIRST_PORT: Final = 40000
 
@@ -33,6 +34,8 @@ def make_interface(
         networks for documentation, with the index as their last part
       has_ipv6: None: if there is an IPv6 address
     """
+    if addresses is not None and not are_several(addresses):
+        raise TypeError(f'addresses={addresses!r}: give several texts, each like "192.0.2.2/24"')
     if addresses is None:
         addresses = (f"192.0.2.{index % 256}/24", f"2001:db8::{index:x}/64", f"fe80::{index:x}/64")
     return Interface(

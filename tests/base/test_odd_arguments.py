@@ -43,9 +43,9 @@ def functions_and_parameters() -> Iterator[Any]:
 
 def public_functions(module: ModuleType) -> Iterator[str]:
     for name, value in vars(module).items():
-        if inspect.isfunction(value) and not inspect.iscoroutinefunction(value):
-            if not name.startswith("_"):
-                yield name
+        is_plain = inspect.isfunction(value) and not inspect.iscoroutinefunction(value)
+        if is_plain and not name.startswith("_"):
+            yield name
 
 
 @pytest.mark.parametrize(("function", "odd_one"), list(functions_and_parameters()))
