@@ -85,6 +85,12 @@ class Running:
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
+    def catches_sigterm(self) -> bool:
+        """Whether it has taken over SIGTERM, which Python leaves alone (Linux)."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            caught = next(line for line in file if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
+
     def interrupt(self) -> Finished:
         """Press Ctrl-C, and wait for its end."""
         self.process.send_signal(signal.SIGINT)

@@ -24,6 +24,14 @@ ZONES = st.text(
 SOURCES = st.ip_addresses(v=4) | st.ip_addresses(v=6)
 
 
+def is_address(text: str) -> bool:
+    try:
+        ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def refusal(call: Any, *arguments: Any) -> str:
     with pytest.raises(AddressError) as caught:
         call(*arguments)
@@ -39,6 +47,9 @@ def refusal(call: Any, *arguments: Any) -> str:
         ("10.0.0.1,10.0.0.2@232.1.2.3%eth0", "232.1.2.3%eth0", ["10.0.0.1", "10.0.0.2"]),
         ("10.0.0.1,10.0.0.1@232.1.2.3", "232.1.2.3", ["10.0.0.1"]),
         ("fe80::1%eth0@ff32::8000:1%eth0", "ff32::8000:1%eth0", ["fe80::1"]),
+        ("239.1.2.3%a@b", "239.1.2.3%a@b", []),
+        ("10.0.0.1@232.1.2.3%a@b", "232.1.2.3%a@b", ["10.0.0.1"]),
+        ("fe80::1%a@b,fe80::2@ff32::8000:1%a@b", "ff32::8000:1%a@b", ["fe80::1", "fe80::2"]),
         ("232.1.2.3", "232.1.2.3", []),  # the sources may be said elsewhere
     ],
 )
@@ -52,7 +63,7 @@ def test_a_group_is_typed_with_its_sources_before_and_its_interface_behind(
 def test_a_typed_group_comes_back_from_its_parts(
     address: IPv4Address | IPv6Address, sources: list[IPv4Address | IPv6Address], zone: str
 ) -> None:
-    assume("@" not in zone)
+    assume("@" not in zone or not any(map(is_address, zone.split("@"))))
     sources = [s for s in sources if s.version == address.version and not s.is_multicast]
     assume(all(int(s) and s not in IPv6Network("::ffff:0:0/96") for s in sources))
     assume(ip_address("255.255.255.255") not in sources)
@@ -69,6 +80,25 @@ def test_a_typed_group_comes_back_from_its_parts(
 )
 def test_a_typed_group_with_a_part_that_cannot_be_meant_is_refused(text: str) -> None:
     refusal(parse_group_spec, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("239.1.2.3:5000", "write 239.1.2.3 and --port 5000"),
+        ("239.1.2.3:5000%eth0", "write 239.1.2.3%eth0 and --port 5000"),
+        ("10.0.0.1@239.1.2.3:5000", "write 10.0.0.1@239.1.2.3 and --port 5000"),
+        ("udp://239.1.2.3:5000", "write 239.1.2.3 and --port 5000"),
+        ("udp://@239.1.2.3:5000", "write 239.1.2.3 and --port 5000"),
+        ("rtp://10.0.0.1@239.1.2.3:5000", "write 10.0.0.1@239.1.2.3 and --port 5000"),
+        ("[ff15::1]:5000", "write ff15::1 and --port 5000"),
+        ("[ff15::1]:5000%eth0", "write ff15::1%eth0 and --port 5000"),
+        ("[ff15::1%eth0]:5000", "write ff15::1%eth0 and --port 5000"),
+        ("[ff15::1]", "write ff15::1"),
+    ],
+)
+def test_how_other_programs_write_a_group_is_rewritten(text: str, remedy: str) -> None:
+    assert refusal(parse_group_spec, text).endswith(f": {remedy}")
 
 
 def test_a_source_of_the_other_version_is_named() -> None:

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 import trio_mcast
 
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         return app(arguments, exit_on_error=False, print_error=False) or 0
     except CycloptsError as error:
         chain = " ".join((PROGRAM, *(error.command_chain or ())))
-        return _fail(2, error, f"see {chain} --help")
+        return _fail(2, _say_missing(error), f"see {chain} --help")
     except trio_mcast.InterfaceNotFoundError as error:
         return _fail(2, error, f"see {PROGRAM} interfaces")
     except BrokenPipeError:  # nobody reads on, as with `| head`
@@ -81,6 +81,17 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(1, error)
     except (trio_mcast.MulticastError, UsageError, ValueError) as error:
         return _fail(2, error)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        raise KeyboardInterrupt from None  # from a nursery
+
+
+def _say_missing(error: CycloptsError) -> Exception:
+    """The error; of what was left out, cyclopts would say that it lacks an argument."""
+    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+        return UsageError(f"{error.argument.name} is missing")
+    return error
 
 
 def _fail(code: int, error: Exception, *hints: str) -> int:

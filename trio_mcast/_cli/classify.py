@@ -12,7 +12,7 @@ from rich.table import Table
 import trio_mcast
 from trio_mcast import Classification
 
-from .output import to_json, write, write_table
+from .output import add_row, to_json, write, write_table
 
 
 def classify(
@@ -48,7 +48,7 @@ def _make_table(classification: Classification) -> Table:
     table.add_column(style="bold")
     table.add_column()
     for label, text in _facts(classification):
-        table.add_row(label, text)
+        add_row(table, label, text.split("\n"))
     return table
 
 

@@ -64,11 +64,9 @@ async def doctor(
         raise UsageError(f"--seconds {seconds:g} is below 0")
     addresses, sources = [], list(source)
     for spec in groups:
-        before, at, after = spec.rpartition("@")
-        if at:
-            parse_group_spec(spec)
-            sources += before.split(",")
-        addresses.append(after)
+        group, own = parse_group_spec(spec)
+        addresses.append(str(group))
+        sources += own
     question = parse_question(addresses, port=port, interface=interface or None, source=sources)
     if groups and seconds and not quiet and not json:
         tell(f"listening to {', '.join(addresses)} for {seconds:g} s; somebody should be sending")
@@ -95,5 +93,5 @@ def _show(finding: Finding) -> Iterator[str]:
     if finding.severity != "info":
         for line in finding.evidence:
             yield f"  seen  {line}"
-    for number, line in enumerate(finding.remedy.splitlines()):
+    for number, line in enumerate(finding.remedy.split("\n") if finding.remedy else ()):
         yield f"  {'' if number else 'do':4}  {line}"

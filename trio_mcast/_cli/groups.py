@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 import trio_mcast
@@ -19,17 +21,57 @@ def parse_group_spec(text: str) -> tuple[Group, tuple[str, ...]]:
     Raises:
       AddressError: a part that cannot be meant, or a source of the other IP version
     """
-    before, at, after = text.rpartition("@")
-    group = parse_group(after)
-    if not at:
-        return group, ()
-    sources = parse_sources(before.split(","))
+    try:
+        before, after = _split_off_sources(text)
+        group = parse_group(after)
+        if before is None:
+            return group, ()
+        sources = parse_sources(before.split(","))
+    except AddressError:
+        if (remedy := _rewrite(text)) is not None:
+            raise AddressError(f"{text!r} is not how a group is written: {remedy}") from None
+        raise
     for source in sources:
         if source.version != group.version:
             raise AddressError(
                 f"{text!r} mixes IP versions: {source} cannot send to {group.address}"
             )
     return group, tuple(map(str, sources))
+
+
+def _split_off_sources(text: str) -> tuple[str | None, str]:
+    """What is before the @, if there is one, and behind it. Names of interfaces may have an @."""
+    parts = text.split("@")
+    for number in range(1, len(parts)):
+        before, after = "@".join(parts[:number]), "@".join(parts[number:])
+        if _is_address(after.partition("%")[0]):
+            return before, after
+    if "@" not in text.partition("%")[0]:
+        return None, text
+    before, _, after = text.partition("@")  # one of them is wrong
+    return before, after
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_ELSEWHERE = re.compile(
+    r"(?:\w+://)?(?P<sources>[^@]+@)?@?\[?(?P<group>[^][@]+?)\]?(?::(?P<port>\d+))?(?P<zone>%[^]]+)?"
+)
+
+
+def _rewrite(text: str) -> str | None:
+    """How to write what other programs take: GROUP:PORT, [GROUP]:PORT, udp://@GROUP:PORT."""
+    match = _ELSEWHERE.fullmatch(text)
+    if match is None or not _is_address(match["group"].partition("%")[0]):
+        return None
+    port = f" and --port {match['port']}" if match["port"] else ""
+    return f"write {match['sources'] or ''}{match['group']}{match['zone'] or ''}{port}"
 
 
 @dataclass(frozen=True)

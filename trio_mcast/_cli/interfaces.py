@@ -8,7 +8,7 @@ from rich.table import Table
 
 from trio_mcast import Interface, default_interface, list_interfaces
 
-from .output import to_json, write, write_table
+from .output import add_row, to_json, write, write_table
 
 
 def interfaces(*, json: bool = False) -> int:
@@ -58,7 +58,8 @@ def _make_table(listing: tuple[Interface, ...], default_for: dict[int, list[int]
     for heading in ("Default for", "Addresses"):
         table.add_column(heading)
     for interface in listing:
-        table.add_row(
+        add_row(
+            table,
             str(interface.index),
             _names(interface),
             _yes_or_no(interface.is_up),
@@ -66,16 +67,14 @@ def _make_table(listing: tuple[Interface, ...], default_for: dict[int, list[int]
             _yes_or_no(interface.is_loopback),
             str(interface.mtu),
             ", ".join(f"IPv{version}" for version in default_for[interface.index]) or "-",
-            "\n".join(map(str, interface.addresses)) or "-",
+            [str(address) for address in interface.addresses] or "-",
             style=None if interface.is_up else "dim",
         )
     return table
 
 
-def _names(interface: Interface) -> str:
-    if interface.friendly_name == interface.name:
-        return interface.name
-    return f"{interface.friendly_name}\n{interface.name}"
+def _names(interface: Interface) -> list[str]:
+    return list(dict.fromkeys((interface.friendly_name, interface.name)))
 
 
 def _yes_or_no(value: bool) -> str:

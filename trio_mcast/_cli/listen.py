@@ -33,6 +33,7 @@ from .options import (
 )
 from .output import count_of, tell, to_json, write
 from .payload import hexdump as dump, read_text, show_in_line
+from .streams import ERRORS, OUTPUT, output_in_background
 
 Formatter: TypeAlias = Callable[[Datagram, int], Iterable[str]]
 
@@ -98,17 +99,25 @@ async def listen(
         raise UsageError("--json has every payload in hex already: leave --hexdump out")
     wanted = parse_wanted_groups(groups, source)
     listening = _Listening(_choose_format(json, hexdump, quiet), count, timeout, quiet)
-    async with trio_mcast.open_receiver(
-        port=port,
-        loopback=not no_loopback,
-        packet_info=packet_info_names(packet_info, current_platform()),
-        receive_buffer=receive_buffer,
-    ) as receiver:
+    async with (
+        output_in_background(),
+        trio_mcast.open_receiver(
+            port=port,
+            loopback=not no_loopback,
+            packet_info=packet_info_names(packet_info, current_platform()),
+            receive_buffer=receive_buffer,
+        ) as receiver,
+    ):
         for one in wanted:
             await receiver.join(str(one.group), sources=one.sources, interfaces=interface or None)
         await run_until_interrupted(
             partial(listening.run, receiver, wanted),
-            background=() if quiet else [partial(_tell_changes, receiver, receiver.events())],
+            background=()
+            if quiet
+            else [
+                partial(_tell_changes, receiver, receiver.events()),
+                OUTPUT.wait_until_broken,
+            ],
         )
         listening.sum_up(receiver.statistics())
     return listening.exit_code
@@ -137,7 +146,9 @@ class _Listening:
             while self._count is None or self._received < self._count:
                 missing = None if self._count is None else self._count - self._received
                 self._show(await receiver.receive_batch(missing))
-        self._is_incomplete = scope.cancelled_caught and self._count is not None
+                await OUTPUT.wait_for_room()
+            await OUTPUT.wait_until_written()
+        self._is_incomplete = scope.cancelled_caught and self._received < (self._count or 0)
 
     def _show(self, batch: list[Datagram]) -> None:
         now = time.time_ns()
@@ -186,7 +197,7 @@ def _tell_memberships(wanted: list[WantedGroup], memberships: tuple[MembershipSt
             )
         for membership in own:
             if membership.state != "joined":
-                tell(_describe(membership))
+                tell(*_describe(membership))
 
 
 def _is_in_zone(membership: MembershipStatus, zone: str | None) -> bool:
@@ -200,17 +211,19 @@ async def _tell_changes(receiver: MulticastReceiver, events: EventStream[Members
     async for status in events:
         if states.get(_place(status)) != status.state:
             states[_place(status)] = status.state
-            tell(_describe(status))
+            tell(*_describe(status))
+            await ERRORS.wait_for_room()
 
 
 def _place(membership: MembershipStatus) -> str:
     return f"{membership.group} on {membership.interface.friendly_name}"
 
 
-def _describe(membership: MembershipStatus) -> str:
+def _describe(membership: MembershipStatus) -> Iterator[str]:
     error = membership.error
     reason = "" if error is None else f" ({error.strerror or error})"
-    return f"{_place(membership)}: {membership.state}{reason}"
+    yield f"{_place(membership)}: {membership.state}{reason}"
+    yield from (f"  {note}" for note in getattr(error, "__notes__", ()))
 
 
 def _describe_losses(statistics: ReceiverStatistics) -> str:

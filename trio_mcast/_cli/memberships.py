@@ -15,7 +15,8 @@ from trio_mcast import NotSupportedError
 from trio_mcast.lowlevel import MembershipChange, MembershipWatch, Snapshot, take_snapshot
 
 from .interruption import run_until_interrupted
-from .output import tell, to_json, write, write_table
+from .output import add_row, tell, to_json, write, write_table
+from .streams import OUTPUT, output_in_background
 
 
 async def memberships(
@@ -48,9 +49,12 @@ async def memberships(
     if not watch:
         _list(take_snapshot(), json)
         return 0
-    with MembershipWatch() as changes:
-        _list(changes.first, json, change=None)
-        await run_until_interrupted(partial(_follow, changes, json))
+    async with output_in_background():
+        with MembershipWatch() as changes:
+            _list(changes.first, json, change=None)
+            await run_until_interrupted(
+                partial(_follow, changes, json), background=[OUTPUT.wait_until_broken]
+            )
     return 0
 
 
@@ -119,12 +123,13 @@ def _make_table(rows: Sequence[_Row]) -> Table:
     for heading in ("Sources", "Programs"):
         table.add_column(heading)
     for row in rows:
-        table.add_row(
+        add_row(
+            table,
             row.interface,
             row.group,
             str(row.users),
             " ".join(_show_sources(row)) or "any",
-            "\n".join(row.programs) or "-",
+            row.programs or "-",
         )
     return table
 
@@ -143,6 +148,7 @@ async def _follow(watch: MembershipWatch, json: bool) -> None:
     while True:
         for change in await watch.wait():
             _tell_change(change, json)
+            await OUTPUT.wait_for_room()
 
 
 def _tell_change(change: MembershipChange, json: bool) -> None:

@@ -1,16 +1,24 @@
-"""Where text goes: results to standard output, remarks to standard error."""
+"""Where text goes: results to standard output, remarks to standard error.
+
+Much of it comes from strangers: names of interfaces, programs and users. Nothing that is not
+printable gets out of here as it is.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+from .streams import ERRORS, OUTPUT
+
+_PLAIN = bytes(range(0x20, 0x7F))
 
 
 def prepare_streams() -> None:
@@ -37,17 +45,33 @@ def silence_streams() -> None:
 
 
 def write(lines: Iterable[str]) -> None:
-    """Write lines to standard output, at once."""
-    if text := "".join(f"{line}\n" for line in lines):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    """Write lines to standard output."""
+    if text := _join(lines):
+        OUTPUT.write(text)
 
 
 def tell(*lines: str) -> None:
     """Write lines to standard error."""
-    if text := "".join(f"{line}\n" for line in lines):
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    if text := _join(lines):
+        ERRORS.write(text)
+
+
+def _join(lines: Iterable[str]) -> str:
+    lines = list(lines)
+    text = "".join(f"{line}\n" for line in lines)
+    # Plain ASCII has nothing to escape, which is quick to see: nothing is left but our line ends.
+    if text.isascii() and text.encode().translate(None, _PLAIN) == b"\n" * len(lines):
+        return text
+    return "".join(f"{_escape(line)}\n" for line in lines)
+
+
+def _escape(text: str) -> str:
+    r"""The text with ``\x1b`` and the like for what is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def to_json(value: Mapping[str, object]) -> str:
@@ -59,6 +83,12 @@ def _to_json_value(value: Any) -> object:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
+def add_row(table: Table, *cells: str | Sequence[str], style: str | None = None) -> None:
+    """Add a row to a table that is to be written. A cell is its text, or several lines of it."""
+    lines = ([cell] if isinstance(cell, str) else cell for cell in cells)
+    table.add_row(*("\n".join(map(_escape, one)) for one in lines), style=style)
+
+
 def write_table(table: Table) -> None:
     """Write a table, with colours only on a terminal, and never cut: a line may be long instead."""
     console = Console(markup=False, highlight=False, emoji=False)
@@ -66,7 +96,8 @@ def write_table(table: Table) -> None:
     console.width = max(console.width, Measurement.get(console, wide, table).maximum)
     with console.capture() as captured:
         console.print(table)
-    write(line.rstrip() for line in captured.get().splitlines())
+    # What is not printable now is colour.
+    OUTPUT.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def count_of(number: int, thing: str) -> str:

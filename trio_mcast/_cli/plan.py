@@ -30,7 +30,7 @@ from .options import (
     PlatformChoice,
     packet_info_names,
 )
-from .output import to_json, write, write_table
+from .output import add_row, to_json, write, write_table
 
 _EXAMPLE = Interface(
     name="eth0",
@@ -155,23 +155,23 @@ def _make_table(plan: SocketPlan, platform: Platform) -> Table:
     for _ in range(3):
         table.add_column()
     family = "AF_INET" if plan.family == platform.ipv4.number else "AF_INET6"
-    table.add_row("socket", f"{family} ({plan.family}), SOCK_DGRAM")
+    add_row(table, "socket", f"{family} ({plan.family}), SOCK_DGRAM")
     for option in plan.before_bind:
         _add_option(table, option)
     if plan.bind is not None:
-        table.add_row("bind", _show_bound(plan.bind))
+        add_row(table, "bind", _show_bound(plan.bind))
         _add_second_try(table, plan)
     for option in plan.after_bind:
         _add_option(table, option)
     if plan.destination is not None:
-        table.add_row("sendto", _show_bound(plan.destination))
+        add_row(table, "sendto", _show_bound(plan.destination))
     return table
 
 
 def _add_option(table: Table, option: SocketOption, call: str = "setsockopt") -> None:
     what = f"{option.label} (may be refused)" if option.optional else option.label
     level = _LEVELS.get(option.level, "SOL_SOCKET")
-    table.add_row(call, what, f"{level} {option.option}", _show_value(option.value))
+    add_row(table, call, what, f"{level} {option.option}", _show_value(option.value))
     if option.fallback is not None:
         _add_option(table, option.fallback, "  or, if unknown")
 
@@ -179,10 +179,10 @@ def _add_option(table: Table, option: SocketOption, call: str = "setsockopt") ->
 def _add_second_try(table: Table, plan: SocketPlan) -> None:
     if not plan.if_address_in_use:
         return
-    table.add_row("  if in use", "")
+    add_row(table, "  if in use", "")
     for option in plan.if_address_in_use:
         _add_option(table, option, "  setsockopt")
-    table.add_row("  bind", "again")
+    add_row(table, "  bind", "again")
     for option in plan.after_second_bind:
         _add_option(table, option, "  setsockopt")
 

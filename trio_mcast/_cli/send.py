@@ -20,6 +20,7 @@ from .groups import parse_group_spec, show_address
 from .interruption import run_until_interrupted
 from .options import HopLimitOption, InterfacesOption, PortOption, QuietOption
 from .output import count_of, tell
+from .streams import output_in_background
 
 
 async def send(
@@ -88,16 +89,19 @@ async def send(
     payloads = _choose_payloads(message, count, file, binary, size)
     if interval != 0:
         check_positive("--interval", interval)
-    async with trio_mcast.open_sender(
-        str(wanted),
-        port=port,
-        interfaces=_parse_interfaces(interface),
-        hop_limit=hop_limit,
-        loopback=not no_loopback,
-        traffic_class=traffic_class,
-        source=senders[0] if senders else None,
-        source_port=source_port,
-    ) as sender:
+    async with (
+        output_in_background(),
+        trio_mcast.open_sender(
+            str(wanted),
+            port=port,
+            interfaces=_parse_interfaces(interface),
+            hop_limit=hop_limit,
+            loopback=not no_loopback,
+            traffic_class=traffic_class,
+            source=senders[0] if senders else None,
+            source_port=source_port,
+        ) as sender,
+    ):
         refusal = None
         try:
             await run_until_interrupted(partial(_send_all, sender, payloads, interval))

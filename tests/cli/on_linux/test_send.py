@@ -162,19 +162,12 @@ def test_an_interruption_ends_it_quietly_while_it_waits_for_input(
         if input:
             assert listener.receive_data() == b"one"
         else:
-            wait_until(lambda: _catches_signals(sender.process.pid), "it is ready")
+            wait_until(sender.catches_sigterm, "it is ready")
         sender.process.send_signal(signal.SIGINT)
         assert sender.process.wait(5) == code  # its standard input is still open
         done = sender.finish()
     assert done.err.startswith(f"sent {len(input.split())} datagram")
     assert done.err.count("\n") == 1
-
-
-def _catches_signals(pid: int) -> bool:
-    """Whether it has taken over SIGTERM, which Python leaves alone, and so SIGINT as well."""
-    with open(f"/proc/{pid}/status") as file:
-        caught = next(line for line in file if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
 
 @pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
