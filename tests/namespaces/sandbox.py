@@ -11,8 +11,12 @@ from typing import Final
 import pytest
 
 _CALLS: Final = {
-    "x86_64": {"recvmmsg": 299, "setsockopt": 54, "getsockopt": 55, "socket": 41, "setns": 308},
-    "aarch64": {"recvmmsg": 243, "setsockopt": 208, "getsockopt": 209, "socket": 198, "setns": 268},
+    "recvmmsg": {"x86_64": 299, "aarch64": 243},
+    "setsockopt": {"x86_64": 54, "aarch64": 208},
+    "getsockopt": {"x86_64": 55, "aarch64": 209},
+    "socket": {"x86_64": 41, "aarch64": 198},
+    "setns": {"x86_64": 308, "aarch64": 268},
+    "epoll_ctl": {"x86_64": 233, "aarch64": 21},
 }
 
 # linux/prctl.h, linux/seccomp.h
@@ -39,11 +43,11 @@ def refuse_call(call: str, number: int, **arguments: int) -> None:
       number: the error
       arguments: only with these values of its arguments, ``arg0=16`` say
     """
-    calls = _CALLS.get(platform.machine())
-    if calls is None:
+    call_number = _CALLS[call].get(platform.machine())
+    if call_number is None:
         pytest.skip(f"the numbers of system calls on {platform.machine()} are not known here")
     # seccomp_data: number, architecture, instruction pointer, six arguments of 8 bytes
-    checks = [(0, calls[call])]
+    checks = [(0, call_number)]
     checks += [(16 + 8 * int(name[3:]), value) for name, value in arguments.items()]
     code = b""
     for i, (offset, value) in enumerate(checks):

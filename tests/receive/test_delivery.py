@@ -167,12 +167,13 @@ class ModelSet(SocketSet):
     def interrupt(self) -> None:
         self.waiting.wake(interrupts=True)
 
-    def arm(self) -> None:
+    def arm(self) -> bool:
         assert not self.is_armed
         self._require_open()
         self.is_armed = True
         self.armings += 1
         self.look()
+        return True
 
     def disarm(self) -> None:
         assert self.is_armed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -41,7 +42,8 @@ class EpollSet(SocketSet):
 
     def remove(self, sock: ReceivingSocket) -> None:
         if sock.socket_set is self and not self._sockets.closed:
-            self._sockets.unregister(sock.fileno())
+            with suppress(OSError):  # a sandbox; closing the socket does it too
+                self._sockets.unregister(sock.fileno())
         sock.socket_set = None
 
     def ready(self) -> Sequence[int]:
@@ -56,11 +58,18 @@ class EpollSet(SocketSet):
         if not self._sockets.closed:  # else the number may be somebody else's by now
             trio.lowlevel.notify_closing(self._descriptor)
 
-    def arm(self) -> None:
-        self._alarm.modify(self._descriptor, select.EPOLLIN)
+    def arm(self) -> bool:
+        return self._switch_alarm(select.EPOLLIN)
 
     def disarm(self) -> None:
-        self._alarm.modify(self._descriptor, 0)
+        self._switch_alarm(0)
+
+    def _switch_alarm(self, events: int) -> bool:
+        try:
+            self._alarm.modify(self._descriptor, events)
+        except OSError:  # a sandbox, or no memory
+            return False
+        return True
 
     def wait_for_alarm(self) -> Awaitable[None]:
         return trio.lowlevel.wait_readable(self._alarm)  # noqa: ASYNC105

@@ -95,6 +95,9 @@ class Machine(ABC):
         """The groups that anyone on the host has joined: (interface index, packed group).
 
         None where the system does not say.
+
+        Raises:
+          OSError: it has run out of something, and cannot say now
         """
         return None
 

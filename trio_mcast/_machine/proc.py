@@ -72,7 +72,7 @@ def read_groups() -> tuple[Joined, ...]:
     """Every group that is joined on this host, on which interface, by how many sockets.
 
     Raises:
-      OSError: that is not known, for there is no /proc, or only a part of it
+      OSError: that is not known: there is no /proc, or only a part of it, or no descriptor left
     """
     found = []
     interface = 0
@@ -82,7 +82,11 @@ def read_groups() -> tuple[Joined, ...]:
             interface = int(words[0])
         else:
             found.append(Joined(_ipv4(words[0]), interface, int(words[1])))
-    for line in _lines("igmp6"):
+    try:
+        ipv6 = _split_lines(_read_bytes(f"{_NET}/igmp6"))
+    except FileNotFoundError:  # no IPv6
+        ipv6 = []
+    for line in filter(None, ipv6):
         words = line.split()
         found.append(Joined(_ipv6(words[2]), int(words[0]), int(words[3])))
     return tuple(found)

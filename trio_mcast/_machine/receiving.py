@@ -225,8 +225,12 @@ class SocketSet(ABC):
         """Wake whoever is in `wait`."""
 
     @abstractmethod
-    def arm(self) -> None:
-        """Have the alarm go off as soon as a socket is readable, and until `disarm`."""
+    def arm(self) -> bool:
+        """Have the alarm go off as soon as a socket is readable, and until `disarm`.
+
+        Returns:
+          False if the system refuses: then what arrives waits in the kernel until somebody reads
+        """
 
     @abstractmethod
     def disarm(self) -> None: ...

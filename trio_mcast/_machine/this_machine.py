@@ -16,7 +16,14 @@ from . import listing
 from .machine import Changes, Machine, UdpErrors
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
 from .sending import SendingSocket, SystemSendingSocket
-from .sockets import OpenSocket, carry_out, current_platform, make_udp_socket, naming_step
+from .sockets import (
+    EXHAUSTED,
+    OpenSocket,
+    carry_out,
+    current_platform,
+    make_udp_socket,
+    naming_step,
+)
 
 if TYPE_CHECKING:
     from .inspector import Inspector
@@ -51,8 +58,10 @@ class ThisMachine(Machine):
 
         try:
             rows = proc.read_groups()
-        except OSError:  # no /proc
-            return None
+        except OSError as error:
+            if error.errno in EXHAUSTED:  # that says nothing of groups: it has to be asked again
+                raise
+            return None  # no /proc
         return frozenset((row.interface, ip_address(row.group).packed) for row in rows)
 
     def read_udp_errors(self) -> UdpErrors | None:

@@ -66,6 +66,11 @@ _TAKES_PER_TURN: Final = 64
 _PATIENCE: Final = 0.001
 
 
+# How often to look where the event loop may wait for no more sockets: epoll_ctl(2) refuses when the
+# limit of watches, or of memory, is reached.
+_LOOK_SECONDS: Final = 0.01
+
+
 class _Waiter:
     """A task in line."""
 
@@ -224,6 +229,8 @@ class Delivery:
                 await self._sockets.wait()
             except trio.ClosedResourceError:  # interrupted: something came by another way, or ends
                 continue
+            except OSError:
+                await trio.sleep(_LOOK_SECONDS)
             if not self._held and not self._is_closed:
                 self._reads += 1
                 self._read(is_urgent=True)
@@ -355,8 +362,7 @@ class Delivery:
             return
         if self._room() > 0:
             assert self._sockets is not None
-            self._sockets.arm()
-            self._is_armed = True
+            self._is_armed = self._sockets.arm()
         else:
             self._is_blocked = True
 
@@ -377,6 +383,8 @@ class Delivery:
                 await self._sockets.wait_for_alarm()
             except trio.ClosedResourceError:
                 return
+            except OSError:
+                await trio.sleep(_LOOK_SECONDS)
             if self._is_closed:  # just after the alarm went off
                 return
             self._disarm(self._sockets)
@@ -436,6 +444,8 @@ class Delivery:
                     await sock.wait_readable()
             except trio.ClosedResourceError:  # closed, or retired
                 continue
+            except OSError:
+                await trio.sleep(_LOOK_SECONDS)
             # Room before reading: what was read and cannot be held would be lost, while what is not
             # read stays with the kernel, which drops cheaply, and counts.
             while self._room() <= 0:

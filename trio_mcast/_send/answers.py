@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
 from .._base.datagram import SocketAddress
 from .._base.interface import Interface
 from .._machine.nursery import ServiceNursery
+from .._machine.sending import SendingSocket
 from .outgoing_interface import OutgoingInterface
+
+# How often to look whether something is there where the system does not tell.
+_LOOK_SECONDS: Final = 0.01
 
 
 class Answer(NamedTuple):
@@ -102,7 +106,7 @@ class AnswerReaders:
                 await changed.wait()
                 continue
             try:
-                await sock.wait_readable()
+                await _wait_readable(sock)
                 if not self._listeners:  # it stays in the kernel, and is discarded from there
                     continue
                 data, source, index = sock.receive()
@@ -121,3 +125,10 @@ class AnswerReaders:
                 await channel.send(answer)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._stop_giving_to(channel)
+
+
+async def _wait_readable(sock: SendingSocket) -> None:
+    try:
+        await sock.wait_readable()
+    except OSError:  # epoll_ctl(2): the limit of watches, or of memory
+        await trio.sleep(_LOOK_SECONDS)

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Final
 
 import trio
 
@@ -19,6 +20,12 @@ from .._machine.sending import Payload, SendingSocket
 from .._machine.sockets import EXHAUSTED, kernel_error
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
+
+_MOST_TO_DISCARD: Final = 10_000
+"""Answers: more than any usual buffer holds."""
+
+_LOOK_SECONDS: Final = 0.01
+"""How often to look whether a socket is ready where the system does not tell."""
 
 
 @dataclass
@@ -243,6 +250,8 @@ class OutgoingInterface:
                 await sock.wait_writable()
             except trio.ClosedResourceError:  # the sender's user closed it, or the interface went
                 pass
+            except OSError:  # epoll_ctl(2): the limit of watches, or of memory
+                await trio.sleep(_LOOK_SECONDS)
 
     def _raise_unless_earlier(
         self, error: OSError, sock: SendingSocket, address: SocketAddress, count: int = 1
@@ -269,7 +278,7 @@ class OutgoingInterface:
         """Throw away what has come to this address and port and was not read."""
         if self.socket is None:
             return
-        while True:
+        for _ in range(_MOST_TO_DISCARD):  # or a flood would hold it up for ever
             try:
                 self.socket.receive()
             except BlockingIOError:

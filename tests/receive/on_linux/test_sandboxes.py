@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 import trio
-from namespaces.network import Card
+import trio.testing
+from namespaces.network import Card, Talker
 from namespaces.receiving import BOTH, GROUP4, GROUP6, collect
 from namespaces.sandbox import refuse_call
 
@@ -16,6 +17,8 @@ import trio_mcast
 from trio_mcast import Interface
 
 SOON = 2.0
+
+EPOLL_CTL_ADD = 1  # sys/epoll.h
 
 REFUSALS = [errno.ENOSYS, errno.EPERM]
 each_refusal = pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
@@ -124,3 +127,51 @@ def test_without_netlink_interfaces_are_found_by_other_means(
         assert listener.receive_data() == b"from here"
 
     here.host.run(main)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPERM], ids=errno.errorcode.get)
+@pytest.mark.parametrize("late", [True, False], ids=["while open", "before opening"])
+@each_group
+def test_where_the_event_loop_may_wait_for_no_more_sockets_everything_works_a_little_later(
+    here: Card, there: Card, udp_port: int, group: str, late: bool, number: int
+) -> None:
+    """The limit of watches is one for all programs of a user (epoll(7): max_user_watches)."""
+    talker, listener = there.talker(group, udp_port), there.listener(group, udp_port)
+    sent = [b"%d" % i for i in range(100)]
+
+    async def main() -> None:
+        await trio.testing.wait_all_tasks_blocked(0.01)  # trio's own tasks wait by now
+        if not late:
+            refuse_call("epoll_ctl", number, arg1=EPOLL_CTL_ADD)
+        async with (
+            trio_mcast.open_receiver(group, port=udp_port) as receiver,
+            trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender,
+            sender.open_answers() as answers,
+        ):
+            if late:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                refuse_call("epoll_ctl", number, arg1=EPOLL_CTL_ADD)
+            talker.send(*sent[:50])
+            with trio.fail_after(SOON):
+                assert [d.data for d in await collect(receiver, 50)] == sent[:50]
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(talk_after_a_moment, talker, sent[50:])
+                    assert [d.data for d in await collect(receiver, 50)] == sent[50:]
+                await receiver.leave(group)
+                await receiver.join(group)
+                talker.send(b"again")
+                assert (await receiver.receive()).data == b"again"
+                await sender.send(b"who?")
+                question = listener.receive()
+                while question.data != b"who?":
+                    question = listener.receive()
+                listener.socket.sendto(b"me", (question.source, question.source_port))
+                assert (await answers.receive()).data == b"me"
+
+    here.host.run(main)
+    assert not here.host.has_joined(group)
+
+
+async def talk_after_a_moment(talker: Talker, payloads: list[bytes]) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    talker.send(*payloads)
