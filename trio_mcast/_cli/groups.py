@@ -70,8 +70,10 @@ def _rewrite(text: str) -> str | None:
     match = _ELSEWHERE.fullmatch(text)
     if match is None or not _is_address(match["group"].partition("%")[0]):
         return None
-    port = f" and --port {match['port']}" if match["port"] else ""
-    return f"write {match['sources'] or ''}{match['group']}{match['zone'] or ''}{port}"
+    group = f"{match['sources'] or ''}{match['group']}{match['zone'] or ''}"
+    if group == text:  # it is written well, and wrong
+        return None
+    return f"write {group}" + (f" and --port {match['port']}" if match["port"] else "")
 
 
 @dataclass(frozen=True)
