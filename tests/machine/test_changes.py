@@ -121,7 +121,7 @@ def test_announcements_that_cannot_be_listened_to_leave_no_socket_open(
     assert [sock.fileno() for sock in made] == [-1]
 
 
-@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EMFILE, errno.EPERM])
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EPERM])
 def test_a_system_that_lets_nobody_listen_is_looked_at_instead(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +130,15 @@ def test_a_system_that_lets_nobody_listen_is_looked_at_instead(
 
     monkeypatch.setattr(socket, "socket", refuse)
     assert ThisMachine().open_changes() is None
+
+
+def test_a_lack_of_descriptors_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        ThisMachine().open_changes()
 
 
 def test_an_unknown_system_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,8 @@ class InterfaceFeed:
         self._has_lost_track = False  # nothing is known until a look succeeds
         self._next_poll = trio.current_time() + _POLL_SECONDS
         # In this order, so that nothing is missed between the two.
-        self._changes = machine.open_changes()
+        with naming_step("listen to changes of the network interfaces"):
+            self._changes = machine.open_changes()
         try:
             with naming_step(_STEP):
                 self._tracker.read([] if self._changes is None else self._changes.look())

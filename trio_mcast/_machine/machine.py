@@ -113,7 +113,11 @@ class Machine(ABC):
         return self
 
     def open_changes(self) -> Changes | None:
-        """None where there are no announcements, or none that may be listened to."""
+        """None where there are no announcements, or none that may be listened to.
+
+        Raises:
+          OSError: the system has run out of something
+        """
         return None
 
     @property

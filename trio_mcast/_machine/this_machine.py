@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -93,8 +93,10 @@ class ThisMachine(Machine):
                 from .changes_windows import AddressListChanges
 
                 return AddressListChanges()
-        except OSError:  # a sandbox without AF_NETLINK or AF_ROUTE, or no descriptor left
-            pass
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            _tell_of_polling(str(error))  # a sandbox without AF_NETLINK or AF_ROUTE
         return None
 
     @property
@@ -124,6 +126,17 @@ class ThisMachine(Machine):
     def may_segment(self, interface: Interface) -> bool:
         """Whether a datagram of a run that is lost on the way out makes itself known."""
         return _may_segment(interface)
+
+
+@cache  # once for each reason
+def _tell_of_polling(reason: str) -> None:
+    import logging  # late, for it is rarely needed
+
+    logging.getLogger("trio_mcast").warning(
+        "This program may not listen to announcements about network interfaces (%s). They are "
+        "listed every two seconds instead, so that changes are noticed late.",
+        reason,
+    )
 
 
 def _open_socket_set() -> SocketSet | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -14,7 +15,8 @@ from namespaces.receiving import BOTH, GROUP4, GROUP6, collect
 from namespaces.sandbox import refuse_call
 
 import trio_mcast
-from trio_mcast import Interface
+from trio_mcast import Interface, SocketSetupError
+from trio_mcast._machine import this_machine
 
 SOON = 2.0
 
@@ -175,3 +177,45 @@ def test_where_the_event_loop_may_wait_for_no_more_sockets_everything_works_a_li
 async def talk_after_a_moment(talker: Talker, payloads: list[bytes]) -> None:
     await trio.testing.wait_all_tasks_blocked(0.001)
     talker.send(*payloads)
+
+
+def test_without_announcements_a_receiver_and_a_sender_work_and_say_so_once(
+    here: Card, there: Card, udp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    talker, listener = there.talker(GROUP4, udp_port), there.listener(GROUP4, udp_port)
+    this_machine._tell_of_polling.cache_clear()
+
+    async def main() -> None:
+        refuse_call("socket", errno.EAFNOSUPPORT, arg0=socket.AF_NETLINK)
+        for _ in range(2):
+            async with (
+                trio_mcast.open_receiver(GROUP4, port=udp_port, interfaces="eth0") as receiver,
+                trio_mcast.open_sender(GROUP4, port=udp_port, interface="eth0") as sender,
+            ):
+                talker.send(b"hello")
+                with trio.fail_after(SOON):
+                    assert (await receiver.receive()).data == b"hello"
+                await sender.send(b"answer")
+                while listener.receive_data() != b"answer":
+                    pass
+
+    with caplog.at_level("WARNING", "trio_mcast"):
+        here.host.run(main)
+    (record,) = caplog.records
+    assert "every two seconds" in record.message
+    assert record.name == "trio_mcast"
+
+
+@pytest.mark.parametrize("opening", [trio_mcast.open_receiver, trio_mcast.open_sender])
+def test_a_lack_of_descriptors_is_not_taken_for_a_sandbox(
+    here: Card, udp_port: int, opening: Any
+) -> None:
+    async def main() -> None:
+        refuse_call("socket", errno.EMFILE, arg0=socket.AF_NETLINK)
+        with pytest.raises(SocketSetupError) as caught:
+            async with opening(GROUP4, port=udp_port):
+                pass
+        assert caught.value.errno == errno.EMFILE
+        assert caught.value.__notes__
+
+    here.host.run(main)
