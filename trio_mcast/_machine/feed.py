@@ -145,7 +145,12 @@ class FeedShare:
         Who is about to read a socket asks this: the system may have woken him and the task that
         adapts for the same reason.
         """
-        return self._pending is not None or not self._feed.is_quiet
+        if self._pending is not None:
+            return True
+        reader = self._feed.waiting
+        if reader is not None:  # as it is nearly always
+            return reader.custom_sleep_data is None
+        return not self._feed.is_blind
 
     def catch_up(self) -> Change | None:
         """See at once what has happened since the last change was taken; None: nothing.
@@ -191,6 +196,8 @@ class InterfaceFeed:
 
     Attributes:
       has_reader: one of the shares waits for the announcements
+      waiting: the task that does, while it does. Trio clears its `custom_sleep_data` at the moment
+        of waking it, so that others know before it runs, and without a system call
       trouble: why it could not be seen, the last time, what has happened
     """
 
@@ -199,7 +206,7 @@ class InterfaceFeed:
         self._machine = machine
         self.has_reader: bool = False
         self.trouble: OSError | None = None
-        self._waiting: trio.lowlevel.Task | None = None  # for announcements
+        self.waiting: trio.lowlevel.Task | None = None
         self._shares: dict[FeedShare, None] = {}
         self._tracker = LinkTracker()
         self._has_lost_track = False  # nothing is known until a look succeeds
@@ -249,7 +256,7 @@ class InterfaceFeed:
         """Wait until something is announced, and tell it."""
         try:
             # What is there already is seen before waiting. So while it waits and was not woken, all
-            # has been seen that happened before the event loop last asked the system (`is_quiet`).
+            # has been seen that happened before the event loop last asked the system (`has_news`).
             change = self._find_change() if self._announces_everything() else None
             if change is None:
                 await self._wait()
@@ -266,22 +273,16 @@ class InterfaceFeed:
             await trio.sleep_until(self._next_poll)
             self._next_poll = trio.current_time() + _POLL_SECONDS
         else:
-            self._waiting = trio.lowlevel.current_task()
-            self._waiting.custom_sleep_data = self  # until it is woken
+            self.waiting = trio.lowlevel.current_task()
+            self.waiting.custom_sleep_data = self
             try:
                 await self._changes.wait()
             finally:
-                self._waiting = None
+                self.waiting = None
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether the event loop knows of no announcement: the reader waits, and was not woken.
-
-        That is known without a system call. Where nothing is announced, or nothing can be seen, it
-        is as quiet as it gets.
-        """
-        if self._waiting is not None:
-            return self._waiting.custom_sleep_data is not None
+    def is_blind(self) -> bool:
+        """Whether nothing is announced, or nothing can be seen at the moment."""
         return self._changes is None or self._has_lost_track
 
     def catch_up(self) -> None:

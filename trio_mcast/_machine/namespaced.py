@@ -38,6 +38,11 @@ _OWN: Final = "/proc/thread-self/ns/net"
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _SIOCGSKNS: Final = 0x894C  # linux/sockios.h: the namespace of a socket, since Linux 4.10
 
+_SO_NETNS_COOKIE: Final = 71  # asm-generic/socket.h: tells namespaces apart, since Linux 5.14
+_COOKIE_SIZE: Final = 8
+
+_ENOUGH_SOCKETS: Final = 8
+
 _per_thread: Final = threading.local()
 
 
@@ -67,7 +72,8 @@ class NamespacedMachine(ThisMachine):
     def __init__(self, identity: Identity, make_socket: Callable[[int], socket.socket]) -> None:
         super().__init__(make_socket)
         self._identity = identity
-        self._sockets: WeakSet[socket.socket] = WeakSet()  # all opened there: they lead back
+        self._cookie: bytes | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()  # opened there: they lead back
 
     def list_interfaces(self) -> tuple[Interface, ...]:
         with self._being_there():
@@ -93,14 +99,35 @@ class NamespacedMachine(ThisMachine):
             changes = super().open_changes()
         if isinstance(changes, NetlinkChanges):
             changes.while_looking = self._being_there
-            self._sockets.add(changes.socket)
+            self._remember(changes.socket)
         return changes
 
     def make_socket(self, family: int) -> socket.socket:
-        with self._being_there():
-            sock = super().make_socket(family)
-        self._sockets.add(sock)
+        # A receiver may have thousands of sockets, and to look where the thread is takes as long as
+        # to make one. So it is made, and asked itself.
+        sock = super().make_socket(family)
+        if not self._is_there(sock):
+            sock.close()
+            with self._being_there():
+                sock = super().make_socket(family)
+        self._remember(sock)
         return sock
+
+    def _is_there(self, sock: socket.socket) -> bool:
+        try:
+            cookie = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE_SIZE)
+        except OSError:  # an older kernel
+            cookie = None
+        if cookie is not None and cookie == self._cookie:
+            return True
+        is_there = find_namespace() in (None, self._identity)
+        if is_there:
+            self._cookie = cookie
+        return is_there
+
+    def _remember(self, sock: socket.socket) -> None:
+        if len(self._sockets) < _ENOUGH_SOCKETS:
+            self._sockets.add(sock)
 
     def may_segment(self, interface: Interface) -> bool:
         with self._being_there():

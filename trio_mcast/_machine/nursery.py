@@ -16,31 +16,32 @@ class ServiceNursery:
     and wait for what comes back. Until then its receivers and senders work as before.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._scopes: set[trio.CancelScope] = set()
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._early: list[tuple[Any, ...]] = []  # started before it runs
+        self._scope = trio.CancelScope(shield=True)
 
     def start_soon(
         self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None
     ) -> None:
         """As `trio.Nursery.start_soon`."""
-        scope = trio.CancelScope(shield=True)
-        self._scopes.add(scope)
-        self._nursery.start_soon(self._run, scope, function, args, name=name or function)
+        if self._nursery is None:
+            self._early.append((name, function, *args))
+        else:
+            self._nursery.start_soon(function, *args, name=name)
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(
-        self, scope: trio.CancelScope, function: Callable[..., Awaitable[object]], args: Any
-    ) -> None:
-        try:
-            with scope:
-                await function(*args)
-        finally:
-            self._scopes.remove(scope)
+    async def run(self) -> None:
+        """Run the tasks until `cancel`. It is a task itself: its scope is not that of the block."""
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                for name, function, *args in self._early:
+                    self._nursery.start_soon(function, *args, name=name)
+                self._early.clear()
+                await trio.sleep_forever()
 
     def cancel(self) -> None:
-        for scope in self._scopes:
-            scope.cancel()
+        self._scope.cancel()
 
 
 @asynccontextmanager
@@ -57,7 +58,8 @@ async def open_service_nursery() -> AsyncIterator[ServiceNursery]:
     """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        services = ServiceNursery(nursery)
+        services = ServiceNursery()
+        nursery.start_soon(services.run, name="trio_mcast: run services")
         try:
             yield services
         except BaseException as error:

@@ -21,10 +21,10 @@ class Backlog(deque[Datagram]):
         super().__init__()
         self._max_datagrams = max_datagrams
         self._max_bytes = max_bytes
-        self._came = 0  # datagrams, ever
+        self._came = 0  # datagrams, since it was last empty
         self._bytes_came = 0
         self._bytes_gone = 0  # with the last read that was taken whole
-        self._reads: deque[tuple[int, int]] = deque()  # what had come after each read
+        self._reads: deque[tuple[int, int]] = deque()  # what had come after each but the last read
 
     def add(self, datagrams: list[Datagram], size: int) -> None:
         """Hold what one read brought.
@@ -32,13 +32,17 @@ class Backlog(deque[Datagram]):
         Args:
           size: the bytes of all payloads
         """
-        if not self:
-            self._reads.clear()
-            self._bytes_gone = self._bytes_came
+        if self:
+            self._reads.append((self._came, self._bytes_came))
+            self._came += len(datagrams)
+            self._bytes_came += size
+        else:
+            if self._reads:
+                self._reads.clear()
+            self._bytes_gone = 0
+            self._came = len(datagrams)
+            self._bytes_came = size
         self.extend(datagrams)
-        self._came += len(datagrams)
-        self._bytes_came += size
-        self._reads.append((self._came, self._bytes_came))
 
     def room(self) -> int:
         """How many datagrams fit; 0 or less: none, perhaps because of the bytes."""
@@ -53,7 +57,7 @@ class Backlog(deque[Datagram]):
         if not self:
             return 0
         gone, reads = self._came - len(self), self._reads
-        while reads[0][0] <= gone:
+        while reads and reads[0][0] <= gone:
             self._bytes_gone = reads.popleft()[1]
         return self._bytes_came - self._bytes_gone
 
@@ -62,7 +66,8 @@ class Backlog(deque[Datagram]):
         shed = [self.popleft() for _ in range(len(self) - self._max_datagrams)]
         surplus = self._bytes_held() - self._max_bytes
         if surplus > 0:
-            count_after, bytes_after = self._reads[0]
+            end_of_last = (self._came, self._bytes_came)
+            count_after, bytes_after = self._reads[0] if self._reads else end_of_last
             left = islice(self, count_after - (self._came - len(self)))
             surplus -= bytes_after - self._bytes_gone - sum(len(d.data) for d in left)
         while surplus > 0:

@@ -106,6 +106,9 @@ class Delivery:
         """
         self._held = held
         self._waits_when_full = waits_when_full
+        self._most_at_once: tuple[float, float] = (_DATAGRAMS_PER_TURN, math.inf)
+        if waits_when_full:
+            self._most_at_once = (min(_DATAGRAMS_PER_TURN, held.room()), held.byte_room())
         self._sockets = sockets
         self._count_lost = count_lost
         self._report_broken = report_broken
@@ -293,8 +296,10 @@ class Delivery:
         count = 0  # also of those that nobody wants
         size = 0  # of the payloads
         self._may_have_more = True
-        limit = min(_DATAGRAMS_PER_TURN, self._room())
-        most_bytes = self._held.byte_room() if self._waits_when_full else math.inf
+        limit, most_bytes = self._most_at_once
+        if self._held and self._waits_when_full:
+            limit = min(_DATAGRAMS_PER_TURN, self._held.room())
+            most_bytes = self._held.byte_room()
         by_number = self._by_number
         if is_urgent and not self._ready and len(by_number) == 1:
             self._ready = tuple(by_number)  # no need to ask which of them: a system call saved

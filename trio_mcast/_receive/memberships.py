@@ -366,9 +366,10 @@ class Memberships:
 
     def _see_news(self) -> None:
         """Adapt before a socket is read. Its index may be another interface's by now."""
-        if self._feed is not None and self._feed.has_news():
+        feed = self._feed
+        if feed is not None and feed.has_news():
             with suppress(SocketSetupError):  # the feed tries again
-                if (change := self._feed.catch_up()) is not None:
+                if (change := feed.catch_up()) is not None:
                     self._adapt(change)
 
     def _adapt(self, change: Change) -> None:
