@@ -487,6 +487,7 @@ def test_many_re_creations_leave_nothing_behind(network: Network, udp_port: int)
 
     async def main() -> None:
         async with trio_mcast.open_sender(GROUP4, port=udp_port, interfaces="all") as sender:
+            await settle()
             before = len(open_descriptors())
             tasks = trio.lowlevel.current_statistics().tasks_living
             for _ in range(20):
