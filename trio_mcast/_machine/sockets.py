@@ -31,6 +31,10 @@ _MEMINFO_SIZE: Final = 4 * _MEMINFO_WORDS
 EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Errors of a host that has run out of something: the next attempt would only fail likewise."""
 
+LOOK_SECONDS: Final = 0.01
+"""How often to look where the event loop may wait for no more sockets: epoll_ctl(2) refuses when the
+limit of watches, or of memory, is reached."""
+
 _JOINS_TO_TRY: Final = 4
 
 # struct sock_extended_err, linux/errqueue.h: a u32 of errno, then where it comes from

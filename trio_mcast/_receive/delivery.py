@@ -49,6 +49,7 @@ from trio.lowlevel import (  # looked up once: they are called for each datagram
 
 from .._base.datagram import Datagram
 from .._machine.receiving import DATAGRAMS_PER_READ, ReceivingSocket, SocketSet
+from .._machine.sockets import LOOK_SECONDS
 from .backlog import Backlog
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest"]
@@ -64,11 +65,6 @@ _TAKES_PER_TURN: Final = 64
 # back at once. Meanwhile the kernel's buffer has to do: the smallest that systems grant by default
 # is full after 256 datagrams, which is a rate of 256,000 a second.
 _PATIENCE: Final = 0.001
-
-
-# How often to look where the event loop may wait for no more sockets: epoll_ctl(2) refuses when the
-# limit of watches, or of memory, is reached.
-_LOOK_SECONDS: Final = 0.01
 
 
 class _Waiter:
@@ -233,7 +229,7 @@ class Delivery:
             except trio.ClosedResourceError:  # interrupted: something came by another way, or ends
                 continue
             except OSError:
-                await trio.sleep(_LOOK_SECONDS)
+                await trio.sleep(LOOK_SECONDS)
             if not self._held and not self._is_closed:
                 self._reads += 1
                 self._read(is_urgent=True)
@@ -389,7 +385,7 @@ class Delivery:
             except trio.ClosedResourceError:
                 return
             except OSError:
-                await trio.sleep(_LOOK_SECONDS)
+                await trio.sleep(LOOK_SECONDS)
             if self._is_closed:  # just after the alarm went off
                 return
             self._disarm(self._sockets)
@@ -450,7 +446,7 @@ class Delivery:
             except trio.ClosedResourceError:  # closed, or retired
                 continue
             except OSError:
-                await trio.sleep(_LOOK_SECONDS)
+                await trio.sleep(LOOK_SECONDS)
             # Room before reading: what was read and cannot be held would be lost, while what is not
             # read stays with the kernel, which drops cheaply, and counts.
             while self._room() <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import trio
 
@@ -12,10 +12,8 @@ from .._base.datagram import SocketAddress
 from .._base.interface import Interface
 from .._machine.nursery import ServiceNursery
 from .._machine.sending import SendingSocket
+from .._machine.sockets import LOOK_SECONDS
 from .outgoing_interface import OutgoingInterface
-
-# How often to look whether something is there where the system does not tell.
-_LOOK_SECONDS: Final = 0.01
 
 
 class Answer(NamedTuple):
@@ -130,5 +128,5 @@ class AnswerReaders:
 async def _wait_readable(sock: SendingSocket) -> None:
     try:
         await sock.wait_readable()
-    except OSError:  # epoll_ctl(2): the limit of watches, or of memory
-        await trio.sleep(_LOOK_SECONDS)
+    except OSError:
+        await trio.sleep(LOOK_SECONDS)

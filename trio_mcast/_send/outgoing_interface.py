@@ -17,15 +17,12 @@ from .._base.interface import Interface
 from .._base.remedies import add_remedy
 from .._interfaces.selection import Selection
 from .._machine.sending import Payload, SendingSocket
-from .._machine.sockets import EXHAUSTED, kernel_error
+from .._machine.sockets import EXHAUSTED, LOOK_SECONDS, kernel_error
 from .._plan.sender_plan import SenderPlanner, plan_destination
 from .._plan.socket_plan import SocketPlan
 
 _MOST_TO_DISCARD: Final = 10_000
 """Answers: more than any usual buffer holds."""
-
-_LOOK_SECONDS: Final = 0.01
-"""How often to look whether a socket is ready where the system does not tell."""
 
 
 @dataclass
@@ -250,8 +247,8 @@ class OutgoingInterface:
                 await sock.wait_writable()
             except trio.ClosedResourceError:  # the sender's user closed it, or the interface went
                 pass
-            except OSError:  # epoll_ctl(2): the limit of watches, or of memory
-                await trio.sleep(_LOOK_SECONDS)
+            except OSError:
+                await trio.sleep(LOOK_SECONDS)
 
     def _raise_unless_earlier(
         self, error: OSError, sock: SendingSocket, address: SocketAddress, count: int = 1
