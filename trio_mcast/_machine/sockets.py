@@ -32,8 +32,8 @@ EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Errors of a host that has run out of something: the next attempt would only fail likewise."""
 
 LOOK_SECONDS: Final = 0.01
-"""How often to look where the event loop may wait for no more sockets: epoll_ctl(2) refuses when the
-limit of watches, or of memory, is reached."""
+"""How often to look where the event loop may wait for no more sockets: epoll_ctl(2) refuses when
+the limit of watches, or of memory, is reached."""
 
 _JOINS_TO_TRY: Final = 4
 
