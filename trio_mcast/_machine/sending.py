@@ -189,6 +189,11 @@ class SystemSendingSocket(SendingSocket):
         message = choose_interface(
             self._platform, 6 if len(address) == 4 else 4, self._plan.interface.index
         )
+        bound = None if self._plan.bind is None else ip_address(self._plan.bind[0])
+        if bound is not None and bound.version == 4:
+            # Or the socket's own address would not count: ipi_spec_dst of struct in_pktinfo.
+            level, kind, payload = message
+            message = (level, kind, payload[:4] + bound.packed + payload[8:])
         return self._socket.sendmsg([data], [message], 0, address)
 
     def receive(self) -> tuple[bytes, SocketAddress, int | None]:

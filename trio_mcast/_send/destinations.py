@@ -16,6 +16,7 @@ from .._addresses.parsing import (
 )
 from .._base.datagram import SocketAddress
 from .._base.errors import AddressError
+from .._base.interface import Interface
 from .._interfaces.selection import ByIndex, Selection
 from .outgoing_interface import OutgoingInterface
 from .outgoing_interfaces import OutgoingInterfaces
@@ -118,7 +119,7 @@ class Destinations:
 
     def _find_way_to_host(self, host: IPAddress, port: int, index: int | None) -> Way | None:
         # One that is absent at the moment is a way only if there is no other.
-        every = sorted(self._outgoing.all, key=lambda one: one.socket is None)
+        every = sorted(self._outgoing.all, key=lambda o: o.socket is None or not o.interface.is_up)
         if not every:
             return None
         if index is None:
@@ -135,13 +136,13 @@ class Destinations:
         return Way(one, address, keeps_to_interface=chosen is not None)
 
     def _is_beside(self, one: OutgoingInterface, host: IPAddress) -> bool:
-        """Whether a host is in a network of the interface, and not this one."""
-        own = (a.ip for i in self._outgoing.listing for a in i.addresses)
-        return host not in own and any(
-            host in address.network
-            for address in one.interface.addresses
-            if address.version == host.version
-        )
+        """Whether a host is in a network of the interface, and in no smaller one of others."""
+        up = [i for i in self._outgoing.listing if i.is_up]
+        if any(host == address.ip for i in up for address in i.addresses):
+            return False
+        longest = max((_prefix_length(i, host) for i in up), default=-1)
+        is_up = one.socket is not None and one.interface.is_up
+        return is_up and 0 <= longest == _prefix_length(one.interface, host)
 
     def _not_by(self, host: IPAddress, index: int) -> AddressError:
         found = Selection((ByIndex(index),)).find(self._outgoing.listing)
@@ -149,3 +150,9 @@ class Destinations:
         return AddressError(
             f"{host} is to be reached by {name}, by which this sender does not send"
         )
+
+
+def _prefix_length(interface: Interface, host: IPAddress) -> int:
+    """That of the smallest network of an interface that has the host; -1: it is in none."""
+    networks = (a.network for a in interface.addresses if a.version == host.version)
+    return max((network.prefixlen for network in networks if host in network), default=-1)
