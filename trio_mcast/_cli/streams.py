@@ -155,6 +155,11 @@ class OutputStream:
                     await trio.to_thread.run_sync(_write, self._name, text, abandon_on_cancel=True)
                 except OSError as error:
                     self._error = error
+                except RuntimeError:  # no thread can be started: the limit of processes
+                    try:
+                        _write(self._name, text)
+                    except OSError as error:
+                        self._error = error
                 self._unwritten -= len(text)
                 self._changed.unpark_all()
 

@@ -225,6 +225,58 @@ def test_hosts_are_sent_to_as_long_as_any_interface_is_there(
     cards[0].host.run(main)
 
 
+def test_the_smallest_network_decides_which_interface_has_a_host(
+    network: Network, udp_port: int
+) -> None:
+    cards, neighbours = two_cables(network)
+    cards[0].host.ip("addr add 10.200.0.1/8 dev eth0", "addr add 10.200.1.1/24 dev eth1")
+    neighbours[1].add_address("10.200.1.5/24")
+    ear = Ear(neighbours[1], "10.200.1.5", udp_port)
+
+    async def main() -> None:
+        for opening in ({"interface": "eth0"}, {"interfaces": ["eth0", "eth1"]}):
+            async with trio_mcast.open_sender(GROUP4, port=udp_port, **opening) as sender:  # type: ignore[arg-type]
+                await sender.send_to(b"x", ("10.200.1.5", udp_port))
+                assert ear.receive()[0] == b"x"
+
+    cards[0].host.run(main)
+
+
+@each_group
+def test_an_interface_that_is_down_sends_to_no_host(
+    network: Network, udp_port: int, group: str
+) -> None:
+    here, neighbour, second = two_cards_in_one_network(network)
+    host = neighbour.ipv4 if group == GROUP4 else neighbour.ipv6
+    ear = Ear(neighbour, host, udp_port)
+
+    async def main() -> None:
+        here.down()
+        async with trio_mcast.open_sender(
+            group, port=udp_port, interfaces=["eth0", "eth1"]
+        ) as sender:
+            await sender.send_to(b"x", (host, udp_port))
+            assert ear.receive() == (b"x", second.ipv4 if group == GROUP4 else second.ipv6)
+
+    here.host.run(main)
+
+
+def test_a_source_that_was_chosen_is_kept_for_hosts(here: Card, there: Card, udp_port: int) -> None:
+    here.add_address("10.66.6.200/24")
+    there.add_address("10.66.6.1/24")
+    ear = Ear(there, "10.66.6.1", udp_port)
+
+    async def main() -> None:
+        here.host.ip("addr add 10.66.6.201/24 dev eth0")
+        async with trio_mcast.open_sender(
+            GROUP4, port=udp_port, interface="eth0", source="10.66.6.201"
+        ) as sender:
+            await sender.send_to(b"x", ("10.66.6.1", udp_port))
+            assert ear.receive() == (b"x", "10.66.6.201")
+
+    here.host.run(main)
+
+
 # --- What cannot be answered ----------------------------------------------------------------------
 
 
