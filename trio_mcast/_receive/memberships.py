@@ -342,7 +342,12 @@ class Memberships:
         if not self._draining:
             return False
         left_before = takewhile(lambda other: other is not membership, self._draining)
-        return any(other.key == membership.key for other in left_before)
+        place = (sock.plan.group, sock.origin.interface.index)
+        return any(
+            (older.plan.group, older.origin.interface.index) == place
+            for other in left_before
+            for older in other.sockets
+        )
 
     def _lose(self, sock: ReceivingSocket, error: OSError) -> None:
         """A socket could not be read. That changes the membership, unless it had retired."""
@@ -382,7 +387,7 @@ class Memberships:
         for group, index in self._by_key:
             if change.is_certain_of(index):
                 taken[group].add(index)
-        kept = []
+        kept, forgotten = [], []
         for membership in self._by_key.values():
             index = membership.interface.index
             # Most memberships are not concerned by most changes, and a receiver may have thousands:
@@ -393,12 +398,15 @@ class Memberships:
                 if change.is_certain_of(index) and not membership.is_absent:
                     indexes.discard(index)
                 if not self._adapt_one(membership, change, indexes):
+                    forgotten.append(membership)
                     continue
                 if not membership.is_absent:
                     indexes.add(membership.interface.index)
             kept.append(membership)
         # Anew, in the order of joining: one may have the key now that another had.
         self._by_key = {membership.key: membership for membership in kept}
+        for membership in forgotten:  # now, for until here it may lose what was held for it
+            self._drain(membership)
         if not self._settings.follow:
             return
         for request in self._requests:
@@ -436,7 +444,6 @@ class Memberships:
                 membership.suspend()
             case Action.FORGET:
                 membership.suspend()
-                self._drain(membership)
         status = membership.status()
         if action in (Action.RENEW, Action.FORGET) or status != before:
             self.events.publish(status)
