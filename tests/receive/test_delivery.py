@@ -225,7 +225,7 @@ class Scene:
             self.set,
             lambda lost: self.lost.extend(numbers_of(lost)),
             self._report_broken,
-            lambda: None,
+            lambda _is_polled: None,
         )
         self._nursery = nursery
         self._number = 0

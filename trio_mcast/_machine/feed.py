@@ -139,14 +139,19 @@ class FeedShare:
         """Why it is not known what has happened; None: it is known."""
         return self._feed.trouble
 
-    def has_news(self) -> bool:
+    def has_news(self, is_polled: bool) -> bool:
         """Whether something may have happened to which nobody has adapted yet.
 
         Who is about to read a socket asks this: the system may have woken him and the task that
         adapts for the same reason.
+
+        Args:
+          is_polled: what the event loop knows is enough. Otherwise the system has to be asked
         """
         if self._pending is not None:
             return True
+        if not is_polled:
+            return self._feed.announces_everything
         reader = self._feed.waiting
         if reader is not None:  # as it is nearly always
             return reader.custom_sleep_data is None
@@ -207,6 +212,7 @@ class InterfaceFeed:
         self.has_reader: bool = False
         self.trouble: OSError | None = None
         self.waiting: trio.lowlevel.Task | None = None
+        self._unfinished: Change | None = None
         self._shares: dict[FeedShare, None] = {}
         self._tracker = LinkTracker()
         self._has_lost_track = False  # nothing is known until a look succeeds
@@ -257,7 +263,7 @@ class InterfaceFeed:
         try:
             # What is there already is seen before waiting. So while it waits and was not woken, all
             # has been seen that happened before the event loop last asked the system (`has_news`).
-            change = self._find_change() if self._announces_everything() else None
+            change = self._find_change() if self.announces_everything else None
             if change is None:
                 await self._wait()
                 change = self._find_change()
@@ -312,12 +318,13 @@ class InterfaceFeed:
             for share in self._shares:
                 share.tell(change)
 
-    def _announces_everything(self) -> bool:
+    @property
+    def announces_everything(self) -> bool:
         return self._changes is not None and self._changes.is_complete
 
     def _find_change(self) -> Change | None:
         changes = self._changes
-        is_complete = self._announces_everything()
+        is_complete = self.announces_everything
         events: list[Event] = [EventsLost()] if self._has_lost_track else []
         if changes is not None:
             events += changes.read()
@@ -336,6 +343,10 @@ class InterfaceFeed:
         self._has_lost_track = False
         self.trouble = None
         change = self._tracker.read(events, self._listing, before, now)
+        if self._unfinished is not None:
+            change = self._unfinished.followed_by(change)
         if change.calls_for_a_look():
+            self._unfinished = change  # or what was announced is lost if this fails
             change = change.with_groups(self._machine.list_groups())
+        self._unfinished = None
         return change if events or change.concerned else None

@@ -6,7 +6,8 @@ then. A receiver would follow the interfaces of a network that it has nothing to
 sender send into it.
 
 So for a new socket or a look the thread goes back for a moment, within one call, and returns. Like
-going away, that needs privilege (CAP_SYS_ADMIN). Without it the library refuses to act.
+going away, that needs privilege: CAP_SYS_ADMIN, and CAP_NET_ADMIN to find the way. Without it the
+library refuses to act.
 """
 
 from __future__ import annotations
@@ -153,8 +154,10 @@ class NamespacedMachine(ThisMachine):
         try:
             yield
         finally:
-            _enter(away)
-            os.close(away)
+            try:
+                _enter(away)
+            finally:
+                os.close(away)
 
     def _enter_by_a_socket(self) -> None:
         sock = next((sock for sock in self._sockets if sock.fileno() >= 0), None)

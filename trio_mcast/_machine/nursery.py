@@ -57,14 +57,19 @@ async def open_service_nursery() -> AsyncIterator[ServiceNursery]:
     half open.
     """
     raised: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        services = ServiceNursery()
-        nursery.start_soon(services.run, name="trio_mcast: run services")
-        try:
-            yield services
-        except BaseException as error:
-            raised = error
-        services.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            services = ServiceNursery()
+            nursery.start_soon(services.run, name="trio_mcast: run services")
+            try:
+                yield services
+            except BaseException as error:
+                raised = error
+            services.cancel()
+    except BaseExceptionGroup as group:  # Ctrl-C, or a cancellation, while the nursery ended
+        (late,) = group.exceptions
+        late.__context__ = raised
+        raised = late
     if raised is not None:
         try:
             raise raised

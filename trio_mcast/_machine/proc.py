@@ -59,7 +59,11 @@ def _read_columns(table: str) -> dict[str, int]:
 
 def read_udp_errors() -> UdpErrors | None:
     """What became of datagrams that had come as far as UDP; None if that is not known."""
-    ipv4, ipv6 = _read_pairs("snmp"), _read_columns("snmp6")
+    if not os.path.exists(f"{_NET}/snmp6"):  # no IPv6
+        ipv6 = {}
+    elif not (ipv6 := _read_columns("snmp6")):
+        return None
+    ipv4 = _read_pairs("snmp")
     if "Udp.RcvbufErrors" not in ipv4:
         return None
     return UdpErrors(

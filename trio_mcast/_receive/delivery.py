@@ -88,7 +88,7 @@ class Delivery:
         sockets: SocketSet | None,
         count_lost: Callable[[list[Datagram]], None],
         report_broken: Callable[[ReceivingSocket, OSError], None],
-        see_news: Callable[[], None],
+        see_news: Callable[[bool], None],
     ) -> None:
         """Nothing is waited for yet.
 
@@ -98,7 +98,8 @@ class Delivery:
           sockets: the set to wait by; None where the system has none
           count_lost: is told of what was given up for newer datagrams
           report_broken: is told of a socket that cannot be read, and closes it
-          see_news: is called before anything is read: some sockets may have to be closed
+          see_news: is called before anything is read: some sockets may have to be closed. Is told
+            whether the event loop has asked the system since the program's code ran
         """
         self._held = held
         self._waits_when_full = waits_when_full
@@ -119,6 +120,7 @@ class Delivery:
         self._may_have_more = False  # whether the last read left something, as far as is known
         self._reads = 0  # by the program's tasks
 
+        self._wait_for_room: list[ReceivingSocket] = []  # sockets that are read by themselves
         self._is_armed = False
         self._is_alert = False  # the alarm has gone off, and the background task sees to it
         self._is_blocked = False  # somebody would read if there were room
@@ -287,7 +289,12 @@ class Delivery:
         Args:
           is_urgent: if there is just one datagram, hold it before looking for others
         """
-        self._see_news()
+        if is_urgent:
+            self._see_news(True)
+        if self._wait_for_room:
+            # What has retired is older, and would never find room beside a flood.
+            for retired in [sock for sock in self._wait_for_room if sock.is_retired]:
+                self.read_out(retired)
         found: list[Datagram] = []
         count = 0  # also of those that nobody wants
         size = 0  # of the payloads
@@ -308,6 +315,8 @@ class Delivery:
             if not ready:
                 self._may_have_more = False
                 break
+            if not is_urgent and not before:
+                self._see_news(False)
             # Those that were read a moment ago and have something again are worth a read of many.
             again = set(before).intersection(ready) if before else ()
             count_before = count
@@ -449,10 +458,14 @@ class Delivery:
                 await trio.sleep(LOOK_SECONDS)
             # Room before reading: what was read and cannot be held would be lost, while what is not
             # read stays with the kernel, which drops cheaply, and counts.
-            while self._room() <= 0:
-                self._is_blocked = True
-                await self._room_made.park()
-            self._see_news()
+            self._wait_for_room.append(sock)
+            try:
+                while self._room() <= 0 and not sock.is_closed:
+                    self._is_blocked = True
+                    await self._room_made.park()
+            finally:
+                self._wait_for_room.remove(sock)
+            self._see_news(True)
             if sock.is_closed:
                 return
             batch: list[Datagram] = []

@@ -312,9 +312,13 @@ class Membership:
             )
             raise add_remedy(refusal) from error
 
-    def count_lost(self) -> None:
-        """A datagram that was read here was given up before the program took it."""
-        self._figures.dropped_by_overflow += 1
+    def is_at(self, group: IPv4Address | IPv6Address, index: int) -> bool:
+        """Whether it hears a group there, or did until its interface went."""
+        return self.group == group and self.interface.index == index
+
+    def count_lost(self, count: int) -> None:
+        """So many datagrams that were read here were given up before the program took them."""
+        self._figures.dropped_by_overflow += count
 
     # How it stands
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import errno
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from .._machine.feed import FeedShare, follow_interfaces
 from .._machine.machine import Machine, UdpErrors
 from .._machine.nursery import ServiceNursery
 from .._machine.receiving import ReceivingSocket
+from .._machine.sockets import kernel_error
 from .backlog import Backlog
 from .delivery import Delivery
 from .events import Broadcast
@@ -115,19 +117,19 @@ class Memberships:
         for membership in [*self._by_key.values(), *self._draining]:
             figures.add(membership.figures())
         errors = self._errors_since_opening()
-        damaged = bool(errors and errors.checksum)
-        figures.losses_are_exact &= not damaged
+        may_be_damaged = errors is None or errors.checksum > 0
+        figures.losses_are_exact &= not may_be_damaged
         memberships = self._by_key.values()
         return ReceiverStatistics(
             datagrams_buffered=len(self.delivery),
-            memberships=tuple(m.statistics(may_be_damaged=damaged) for m in memberships),
+            memberships=tuple(m.statistics(may_be_damaged=may_be_damaged) for m in memberships),
             host_buffer_errors=errors and errors.buffer,
             host_checksum_errors=errors and errors.checksum,
             **vars(figures),
         )
 
     def _errors_since_opening(self) -> UdpErrors | None:
-        after = self._errors_after or self._machine.read_udp_errors()
+        after = self._errors_after if self.is_closed else self._machine.read_udp_errors()
         return after and self._errors_before and after.since(self._errors_before)
 
     # What the program asks for
@@ -153,7 +155,17 @@ class Memberships:
                 raise InterfaceNotFoundError(
                     f"no interface is up and fit for {request.group}; name one to try it"
                 )
-            for interface in interfaces:
+            there = [i for i in interfaces if narrow(request.filter, i) is not None]
+            if (
+                interfaces
+                and not there
+                and (request.selection.is_named or not self._settings.follow)
+            ):
+                senders = ", ".join(map(str, request.filter.sources))
+                raise InterfaceNotFoundError(
+                    f"none of the interfaces selected for {request.group} is in a zone of {senders}"
+                )
+            for interface in there:
                 key = (request.group.address, interface.index)
                 if key in self._by_key:
                     raise MulticastError(f"{request.group} is joined on {interface.name} already")
@@ -228,6 +240,9 @@ class Memberships:
             # The way back was open a moment ago, so it is not expected to fail.
             for membership, old in done:
                 membership.change_filter(old)
+            # Unless it was not: then it has failed, and is tried again.
+            self._publish(membership for membership, _old, _new in wanted)
+            self._retry_soon()
             raise
         if not meant.is_named:
             for request in self._requests_for(group):
@@ -306,12 +321,13 @@ class Memberships:
 
     def count_lost(self, lost: list[Datagram]) -> None:
         """Datagrams that were read were given up before the program took them."""
-        for datagram in lost:
-            membership = self._by_key.get((datagram.group, datagram.interface.index))
+        for (group, index), count in Counter((d.group, d.interface.index) for d in lost).items():
+            there = (m for m in self._by_key.values() if m.is_at(group, index))
+            membership = self._by_key.get((group, index)) or next(there, None)
             if membership is None:  # it was left meanwhile
-                self._figures_of_the_past.dropped_by_overflow += 1
+                self._figures_of_the_past.dropped_by_overflow += count
             else:
-                membership.count_lost()
+                membership.count_lost(count)
 
     # The tasks of sockets
 
@@ -359,20 +375,31 @@ class Memberships:
         if sock.is_retired:
             return
         self.events.publish(membership.status())
-        if self._feed is not None:
-            self._feed.retry_soon()
+        self._retry_soon()
+        self._fail_if_over(error)
+
+    def _fail_if_over(self, error: OSError) -> None:
+        """Nothing can come any more if nothing is joined, and nothing will be by itself."""
         if not self._settings.follow and not any(m.is_joined for m in self._by_key.values()):
             self.delivery.fail(error)
 
     # Following
 
+    def _retry_soon(self) -> None:
+        if self._feed is not None:
+            self._feed.retry_soon()
+
     def _is_any_due(self) -> bool:
         return self._settings.follow and any(m.is_due for m in self._by_key.values())
 
-    def _see_news(self) -> None:
-        """Adapt before a socket is read. Its index may be another interface's by now."""
+    def _see_news(self, is_polled: bool) -> None:
+        """Adapt before a socket is read. Its index may be another interface's by now.
+
+        Args:
+          is_polled: the event loop knows of all that was announced before what is to be read
+        """
         feed = self._feed
-        if feed is not None and feed.has_news():
+        if feed is not None and feed.has_news(is_polled):
             with suppress(SocketSetupError):  # the feed tries again
                 if (change := feed.catch_up()) is not None:
                     self._adapt(change)
@@ -387,6 +414,7 @@ class Memberships:
         for group, index in self._by_key:
             if change.is_certain_of(index):
                 taken[group].add(index)
+        could_hear = any(m.is_joined for m in self._by_key.values())
         kept, forgotten = [], []
         for membership in self._by_key.values():
             index = membership.interface.index
@@ -408,6 +436,8 @@ class Memberships:
         for membership in forgotten:  # now, for until here it may lose what was held for it
             self._drain(membership)
         if not self._settings.follow:
+            if could_hear:
+                self._fail_if_over(kernel_error(errno.ENODEV))
             return
         for request in self._requests:
             indexes = taken[request.group.address]
@@ -416,6 +446,8 @@ class Memberships:
                 if new is None:
                     continue
                 new.try_at(interface)
+                if new.is_due:
+                    self._retry_soon()
                 self._by_key[new.key] = new
                 indexes.add(interface.index)
                 self.events.publish(new.status())
@@ -444,6 +476,8 @@ class Memberships:
                 membership.suspend()
             case Action.FORGET:
                 membership.suspend()
+        if membership.is_due:
+            self._retry_soon()
         status = membership.status()
         if action in (Action.RENEW, Action.FORGET) or status != before:
             self.events.publish(status)

@@ -17,7 +17,7 @@ from .._base.errors import SocketSetupError
 from .._base.interface import Interface, IPVersion
 from .._interfaces.following import Event, LinkSeen, compare_listings
 from .._interfaces.selection import Selection
-from .._machine.machine import Changes, Machine
+from .._machine.machine import Changes, Machine, UdpErrors
 from .._machine.receiving import Origin, ReceivingSocket, ReceivingSockets
 from .._machine.sending import Payload, SendingSocket
 from .._machine.sockets import kernel_error
@@ -102,6 +102,9 @@ class MemoryMachine(Machine):
             for sock in receiver.sockets
             if not (sock.is_retired or sock.is_deaf)
         )
+
+    def read_udp_errors(self) -> UdpErrors:
+        return UdpErrors(0, 0)  # nothing is lost here
 
     def open_changes(self) -> MemoryChanges:
         changes = MemoryChanges(self)

@@ -69,7 +69,12 @@ class Setting:
         self.broken: list[str] = []
         self._hearings: dict[ReceivingSocket, Hearing] = {}
         self.delivery = Delivery(
-            Backlog(10_000, 2**40), True, open_socket_set(), list.clear, self._report, lambda: None
+            Backlog(10_000, 2**40),
+            True,
+            open_socket_set(),
+            list.clear,
+            self._report,
+            lambda _is_polled: None,
         )
         stack.callback(self.delivery.close)
         self._nursery = nursery

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 import trio
-from namespaces.network import Card, Network, open_descriptors
+from namespaces.network import Card, Network, open_descriptors, wait_until_async
 from namespaces.opening import Hear
-from namespaces.receiving import BOTH, GROUP4, everything
+from namespaces.receiving import BOTH, GROUP4, GROUP6, everything
 
 import trio_mcast
 from trio_mcast import EventStream, MembershipStatus, MulticastReceiver
@@ -300,3 +300,99 @@ def test_what_a_left_group_had_comes_at_once_if_there_is_room(
         assert list(received.values()) == [[b"1", b"2"]] * len(groups)
 
     hear(main, *groups)
+
+
+# --- What is left when an interface goes ----------------------------------------------------------
+
+
+def test_what_one_group_loses_for_another_is_counted_when_the_interface_goes(
+    network: Network, udp_port: int
+) -> None:
+    here, there = network.pair()
+    first, second = there.talker(GROUP4, udp_port), there.talker(GROUP6, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(
+            *BOTH, port=udp_port, overflow="drop-oldest", max_buffered=3, exact_losses=True
+        ) as receiver:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            first.send(b"1", b"2", b"3")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            second.send(b"4", b"5", b"6")
+            here.delete()
+            assert [d.data for d in await everything(receiver)] == [b"4", b"5", b"6"]
+            statistics = receiver.statistics()
+            assert (statistics.datagrams_received, statistics.dropped_by_overflow) == (6, 3)
+
+    here.host.run(main)
+
+
+def test_the_order_stays_when_a_group_is_forgotten_and_joined_again(
+    network: Network, udp_port: int
+) -> None:
+    """The interface is a bridge's port for a moment, while nothing is read."""
+    here, there = network.pair()
+    talker = there.talker(GROUP4, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_receiver(GROUP4, port=udp_port, max_buffered=1) as receiver:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            talker.send(*numbered(0, 200))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            here.host.ip("link add br0 type bridge", "link set eth0 master br0")
+            await wait_until_async(lambda: not receiver.memberships(), "it is forgotten")
+            here.host.ip("link set eth0 nomaster", "link set eth0 up")
+            await wait_until_async(
+                lambda: [m.state for m in receiver.memberships()] == ["joined"], "it is joined"
+            )
+            talker.send(*numbered(200, 400))
+            assert [d.data for d in await everything(receiver)] == numbered(0, 400)
+
+    here.host.run(main)
+
+
+def numbered(start: int, end: int) -> list[bytes]:
+    return [b"%d" % n for n in range(start, end)]
+
+
+def test_what_a_retired_socket_has_finds_room_beside_a_flood(
+    there: Card, hear: Hear, udp_port: int
+) -> None:
+    """However small the buffer is: a flood fills each room that is made, at once."""
+    flood, talker = there.talker(GROUP4, udp_port), there.talker(GROUP6, udp_port)
+
+    async def main(receiver: MulticastReceiver) -> None:
+        flood.send(*[b"flood"] * 50)
+        talker.send(b"old")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        # More sources than a socket takes: other sockets are opened for them.
+        receiver.set_sources(GROUP6, [f"fd77::{n:x}" for n in range(0x100, 0x180)])
+        flood.send(*[b"flood"] * 1000)
+        received = []
+        for _ in range(5):  # each leaves much of the flood unread
+            received += [d.data for d in await receiver.receive_batch()]
+        assert len(received) < 1000
+        assert b"old" in received
+
+    hear(main, *BOTH, max_buffered=1, exact_losses=True)
+
+
+def test_a_filter_that_cannot_be_changed_back_is_tried_again(
+    here: Card, hear: Hear, udp_port: int
+) -> None:
+    # Of the group's end, which is announced as well, nothing is to be seen then.
+    here.listener(GROUP4, udp_port)
+
+    async def main(receiver: MulticastReceiver) -> None:
+        receiver.set_sources(GROUP4, [f"10.9.0.{n}" for n in range(1, 30)])
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        async with receiver.events() as events:
+            here.host.sysctl("net.ipv4.igmp_max_memberships", 0)
+            with pytest.raises(trio_mcast.SocketSetupError):
+                receiver.set_sources(GROUP4, [], mode="exclude")
+            assert (await events.receive()).state == "failed"
+            here.host.sysctl("net.ipv4.igmp_max_memberships", 20)
+            with trio.fail_after(5):
+                assert (await events.receive()).state == "joined"
+
+    hear(main, GROUP4)

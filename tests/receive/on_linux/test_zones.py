@@ -146,6 +146,24 @@ def test_the_zone_of_a_senders_source_chooses_the_interface(
     cards[0].host.run(main)
 
 
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_source_in_a_zone_that_was_not_selected_is_refused(
+    cards: list[Card], udp_port: int, follow: bool
+) -> None:
+    async def main() -> None:
+        with pytest.raises(InterfaceNotFoundError, match=f"{SAME}%eth1"):
+            async with trio_mcast.open_receiver(
+                GROUP6,
+                port=udp_port,
+                sources=f"{SAME}%eth1",
+                interfaces="eth0",
+                follow=follow,
+            ):
+                pass
+
+    cards[0].host.run(main)
+
+
 # --- This host itself -----------------------------------------------------------------------------
 
 
