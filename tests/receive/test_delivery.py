@@ -915,3 +915,31 @@ async def test_what_was_closed_after_a_failure_is_closed(scene: Scene) -> None:
     scene.close()
     with pytest.raises(trio.ClosedResourceError):
         await scene.delivery.receive()
+
+
+class FloodedSocket(ModelSocket):
+    """Something new is always there."""
+
+    def read(self, found: list[Datagram], _again: bool) -> int:
+        self.arrive(*[-1] * DATAGRAMS_PER_READ)
+        return super().read(found, _again)
+
+
+@both_ways
+async def test_what_a_retired_socket_has_finds_room_beside_a_flood(
+    way: str, autojump_clock: object
+) -> None:
+    """The room that a task makes is filled again before another one runs."""
+    async with trio.open_nursery() as nursery:
+        scene = Scene(nursery, way, limit=1)
+        scene.sock.__class__ = FloodedSocket
+        scene.sock.arrive(-1)
+        await settle()
+        scene.other.arrive(7)
+        scene.other.retire()
+        await settle()
+        received = []
+        for _ in range(3):
+            received += numbers_of(await scene.delivery.receive_batch(None))
+        assert 7 in received
+        scene.close()

@@ -50,8 +50,13 @@ def list_interfaces() -> tuple[Interface, ...]:
 
 def find_default_interface(version: IPVersion) -> Interface | None:
     """The interface that a default route leads to. Nothing is sent to find out."""
+    return find_outgoing_interface(_FAR_AWAY[version])
+
+
+def find_outgoing_interface(destination: IPv4Address | IPv6Address) -> Interface | None:
+    """The interface that the routes lead to. Nothing is sent to find out."""
     listing = list_interfaces()
-    index = _find_outgoing_interface(_FAR_AWAY[version], listing)
+    index = _find_outgoing_interface(destination, listing)
     return next((interface for interface in listing if interface.index == index), None)
 
 

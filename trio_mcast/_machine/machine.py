@@ -7,6 +7,7 @@ tests have models of three kernels. Which one is in force is the context's affai
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._base.interface import Interface, IPVersion
@@ -89,6 +90,11 @@ class Machine(ABC):
 
     def default_interface(self, version: IPVersion) -> Interface | None:
         """The interface that a default route leads to; None if there is no such route."""
+        return None
+
+    def outgoing_interface(self, host: IPv4Address | IPv6Address) -> Interface | None:
+        """The interface that the routes to a host lead to; None if there is none, or it is not
+        known."""
         return None
 
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:

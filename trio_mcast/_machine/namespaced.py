@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
@@ -83,6 +84,13 @@ class NamespacedMachine(ThisMachine):
     def default_interface(self, version: IPVersion) -> Interface | None:
         with self._being_there():
             return super().default_interface(version)
+
+    def outgoing_interface(self, host: IPv4Address | IPv6Address) -> Interface | None:
+        try:
+            with self._being_there():
+                return super().outgoing_interface(host)
+        except OSError:  # then it is not known
+            return None
 
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
         with self._being_there():

@@ -242,8 +242,11 @@ def list_addresses() -> dict[int, list[IPv4Interface | IPv6Interface]]:
     for message in dump(RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0)):
         family, prefix, index = _ADDRESS.unpack_from(message.body)
         attributes = read_attributes(message.body[_ADDRESS.size :])
-        # Where the two differ, IFA_ADDRESS is that of the other end.
-        packed = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+        address = attributes.get(IFA_ADDRESS)
+        packed = attributes.get(IFA_LOCAL) or address
+        if packed and packed != address:
+            # Then that is the other end's, and so is the network: nobody else is in this one.
+            prefix = 8 * len(packed)
         if packed and family in (socket.AF_INET, socket.AF_INET6):
             kind = IPv4Interface if family == socket.AF_INET else IPv6Interface
             found.setdefault(index, []).append(kind((packed, prefix)))

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from .._base.interface import Interface, IPVersion
@@ -50,6 +50,12 @@ class ThisMachine(Machine):
     def default_interface(self, version: IPVersion) -> Interface | None:
         with naming_step("list the network interfaces"):
             return listing.find_default_interface(version)
+
+    def outgoing_interface(self, host: IPv4Address | IPv6Address) -> Interface | None:
+        try:
+            return listing.find_outgoing_interface(host)
+        except OSError:
+            return None
 
     def list_groups(self) -> frozenset[tuple[int, bytes]] | None:
         if sys.platform != "linux":

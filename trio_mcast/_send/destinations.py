@@ -45,9 +45,9 @@ class Destinations:
     """Finds the ways to an address. They are remembered until something about interfaces changes.
 
     A zone decides: what has one leaves by that interface. Otherwise a group is sent to out of every
-    interface of the sender. A host is sent to once: by the first interface in whose network it is,
-    or else as the routes say. It is not enough to leave hosts to the routes: of two cards in one
-    network they always take the same.
+    interface of the sender, and a host once, as the routes say. But of two cards in one network
+    these always take the same. So if they lead to one by which the sender does not send, and it has
+    one in the same network, it sends by that, whatever the routes say.
     """
 
     def __init__(self, outgoing: OutgoingInterfaces) -> None:
@@ -112,7 +112,7 @@ class Destinations:
         check_sendable(parse_group(group).address)
         every = self._outgoing.all
         if index is not None and every:
-            every = [one for one in every if one.interface.index == index]
+            every = [one for one in every if _is_at(one, index)]
             if not every:
                 raise self._not_by(group, index)
         return [Way(one, one.address_of(group, port)) for one in every]
@@ -122,27 +122,34 @@ class Destinations:
         every = sorted(self._outgoing.all, key=lambda o: o.socket is None or not o.interface.is_up)
         if not every:
             return None
-        if index is None:
-            chosen = next((one for one in every if self._is_beside(one, host)), None)
+        is_own = any(host == a.ip for i in self._outgoing.listing for a in i.addresses)
+        if index is not None:
+            chosen = next((one for one in every if _is_at(one, index)), None)
         else:
-            chosen = next((one for one in every if one.interface.index == index), None)
+            chosen = None if is_own else self._find_beside(every, host)
         one = chosen or every[0]
         if isinstance(host, IPv6Address) and host.is_link_local:
             # The kernel goes by the scope, whatever interface the socket is for.
             return Way(one, (str(host), port, 0, index or one.interface.index))
-        if index is not None and chosen is None:
+        if index is not None and chosen is None and not is_own:
             raise self._not_by(host, index)
         address = (str(host), port) if isinstance(host, IPv4Address) else (str(host), port, 0, 0)
-        return Way(one, address, keeps_to_interface=chosen is not None)
+        return Way(one, address, keeps_to_interface=chosen is not None and not is_own)
 
-    def _is_beside(self, one: OutgoingInterface, host: IPAddress) -> bool:
-        """Whether a host is in a network of the interface, and in no smaller one of others."""
-        up = [i for i in self._outgoing.listing if i.is_up]
-        if any(host == address.ip for i in up for address in i.addresses):
-            return False
-        longest = max((_prefix_length(i, host) for i in up), default=-1)
-        is_up = one.socket is not None and one.interface.is_up
-        return is_up and 0 <= longest == _prefix_length(one.interface, host)
+    def _find_beside(
+        self, every: list[OutgoingInterface], host: IPAddress
+    ) -> OutgoingInterface | None:
+        """The interface to keep to; None: the routes lead to one of the sender's, or elsewhere."""
+        route = self._outgoing.find_route(host)
+        if route is None:
+            return None
+        by_route = next((one for one in every if _is_at(one, route.index)), None)
+        length = _prefix_length(route, host)
+        for one in [by_route] if by_route else every:
+            is_usable = one.socket is not None and one.interface.is_up
+            if is_usable and 0 <= length == _prefix_length(one.interface, host):
+                return one
+        return None
 
     def _not_by(self, host: IPAddress, index: int) -> AddressError:
         found = Selection((ByIndex(index),)).find(self._outgoing.listing)
@@ -156,3 +163,8 @@ def _prefix_length(interface: Interface, host: IPAddress) -> int:
     """That of the smallest network of an interface that has the host; -1: it is in none."""
     networks = (a.network for a in interface.addresses if a.version == host.version)
     return max((network.prefixlen for network in networks if host in network), default=-1)
+
+
+def _is_at(one: OutgoingInterface, index: int) -> bool:
+    """Whether it is the interface with that index: one that is absent has none."""
+    return one.interface.index == index and not one.is_absent

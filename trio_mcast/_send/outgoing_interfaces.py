@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import trio
 
+from .._addresses.parsing import IPAddress
 from .._base.datagram import SocketAddress
 from .._base.errors import InterfaceNotFoundError, SendError, SocketSetupError
 from .._base.interface import Interface
@@ -123,9 +124,13 @@ class OutgoingInterfaces:
         assert self._feed is not None
         return self._feed.listing
 
+    def find_route(self, host: IPAddress) -> Interface | None:
+        """The interface that the routes to a host lead to, if that is known."""
+        return self._machine.outgoing_interface(host)
+
     def find_interface(self, index: int | None) -> Interface | None:
         """The interface that an answer came in by, of those that are known."""
-        own = (outgoing.interface for outgoing in self.all)
+        own = (outgoing.interface for outgoing in self.all if not outgoing.is_absent)
         return next((i for i in chain(own, self.listing) if i.index == index), None)
 
     def figures(self) -> SentFigures:

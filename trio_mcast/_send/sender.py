@@ -116,8 +116,8 @@ class MulticastSender(trio.abc.SendChannel[Payload], metaclass=NoPublicConstruct
         Args:
           data: the payload
           address: ``(host, port)``, as text and number, or the `Datagram.source` of a datagram. A
-            group is sent to out of every interface of this sender. A host is sent to once: by the
-            first interface in whose network it is, otherwise as the routes say. A zone decides:
+            group is sent to out of every interface of this sender. A host is sent to once: as
+            the routes say, or by an interface of this sender in the same network. A zone decides:
             ``"fe80::1%eth1"``, ``"ff02::1%eth1"`` and the fourth part of an IPv6 address name the
             only interface. Names are not looked up
 

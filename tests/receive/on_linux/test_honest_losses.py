@@ -355,28 +355,6 @@ def numbered(start: int, end: int) -> list[bytes]:
     return [b"%d" % n for n in range(start, end)]
 
 
-def test_what_a_retired_socket_has_finds_room_beside_a_flood(
-    there: Card, hear: Hear, udp_port: int
-) -> None:
-    """However small the buffer is: a flood fills each room that is made, at once."""
-    flood, talker = there.talker(GROUP4, udp_port), there.talker(GROUP6, udp_port)
-
-    async def main(receiver: MulticastReceiver) -> None:
-        flood.send(*[b"flood"] * 50)
-        talker.send(b"old")
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        # More sources than a socket takes: other sockets are opened for them.
-        receiver.set_sources(GROUP6, [f"fd77::{n:x}" for n in range(0x100, 0x180)])
-        flood.send(*[b"flood"] * 1000)
-        received = []
-        for _ in range(5):  # each leaves much of the flood unread
-            received += [d.data for d in await receiver.receive_batch()]
-        assert len(received) < 1000
-        assert b"old" in received
-
-    hear(main, *BOTH, max_buffered=1, exact_losses=True)
-
-
 def test_a_filter_that_cannot_be_changed_back_is_tried_again(
     here: Card, hear: Hear, udp_port: int
 ) -> None:

@@ -188,6 +188,47 @@ def test_a_host_beyond_the_networks_of_the_interface_is_sent_to_as_the_routes_sa
 
 
 @each_group
+def test_a_route_to_a_part_of_the_network_is_taken(
+    network: Network, udp_port: int, group: str
+) -> None:
+    """As a VPN sets it: what is in the network of one card is reached by another."""
+    cards, neighbours = two_cables(network)
+    host, prefix = ("10.200.0.5", "8") if group == GROUP4 else ("fd99:0:0:1::5", "32")
+    own, gateway = ("10.200.0.1", neighbours[1].ipv4)
+    if group == GROUP6:
+        own, gateway = ("fd99:0:0:1::1", neighbours[1].ipv6)
+    cards[0].add_address(f"{own}/{prefix}")
+    neighbours[1].add_address(f"{host}/{'32' if group == GROUP4 else '128'}")
+    family = "-4" if group == GROUP4 else "-6"
+    cards[0].host.ip(f"{family} route add {host} via {gateway}")
+    ear = Ear(neighbours[1], host, udp_port)
+
+    async def main() -> None:
+        async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
+            await sender.send_to(b"x", (host, udp_port))
+            assert ear.receive()[0] == b"x"
+
+    cards[0].host.run(main)
+
+
+def test_nobody_but_the_peer_is_in_the_network_of_a_tunnel(network: Network, udp_port: int) -> None:
+    """Its address looks as if it had a network around it; that is the other end's."""
+    cards, neighbours = two_cables(network)
+    own = cards[0].ipv4.rsplit(".", 1)[0] + ".77"
+    cards[1].host.ip(f"addr add {own} peer 192.0.2.1/24 dev eth1")
+    ear = Ear(neighbours[0], neighbours[0].ipv4, udp_port)
+
+    async def main() -> None:
+        eth1 = next(i for i in trio_mcast.list_interfaces() if i.name == "eth1")
+        assert f"{own}/32" in map(str, eth1.addresses)
+        async with trio_mcast.open_sender(GROUP4, port=udp_port, interface="eth1") as sender:
+            await sender.send_to(b"x", (neighbours[0].ipv4, udp_port))
+            assert ear.receive()[0] == b"x"
+
+    cards[0].host.run(main)
+
+
+@each_group
 def test_this_host_itself_is_reached_at_every_address(
     network: Network, udp_port: int, group: str
 ) -> None:
@@ -198,8 +239,9 @@ def test_this_host_itself_is_reached_at_every_address(
             for card in (here, second):
                 own = card.ipv4 if group == GROUP4 else card.ipv6
                 ear = Ear(card, own, udp_port)
-                await sender.send_to(b"myself", (own, udp_port))
-                assert ear.receive()[0] == b"myself"
+                for zone in ("", "%eth0", "%eth1", "%lo"):
+                    await sender.send_to(b"myself", (own + zone, udp_port))
+                    assert ear.receive()[0] == b"myself"
 
     here.host.run(main)
 
