@@ -63,7 +63,7 @@ async def _cancel_when_signalled(
 
 def _signals() -> list[signal.Signals]:
     signals = [signal.SIGINT, signal.SIGTERM]
-    # Windows does not have it, and below nohup it has to stay ignored.
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    if sys.platform != "win32":
         signals.append(signal.SIGHUP)
-    return signals
+    # What is ignored has to stay so: SIGHUP below nohup, SIGINT with `command &` in a script.
+    return [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]

@@ -23,7 +23,7 @@ from trio_mcast.lowlevel import current_platform
 
 from .errors import UsageError, check_positive
 from .groups import WantedGroup, parse_wanted_groups, show_address
-from .interruption import run_until_interrupted
+from .interruption import AsyncFunction, run_until_interrupted
 from .options import (
     InterfacesOption,
     PacketInfoChoice,
@@ -31,7 +31,7 @@ from .options import (
     QuietOption,
     packet_info_names,
 )
-from .output import count_of, tell, to_json, write
+from .output import count_of, silence_streams, tell, to_json, write
 from .payload import hexdump as dump, read_text, show_in_line
 from .streams import ERRORS, OUTPUT, output_in_background
 
@@ -110,16 +110,18 @@ async def listen(
     ):
         for one in wanted:
             await receiver.join(str(one.group), sources=one.sources, interfaces=interface or None)
-        await run_until_interrupted(
-            partial(listening.run, receiver, wanted),
-            background=()
-            if quiet
-            else [
-                partial(_tell_changes, receiver, receiver.events()),
-                OUTPUT.wait_until_broken,
-            ],
-        )
-        listening.sum_up(receiver.statistics())
+        background: list[AsyncFunction] = [
+            partial(_tell_changes, receiver, receiver.events()),
+            OUTPUT.wait_until_broken,
+        ]
+        try:
+            await run_until_interrupted(
+                partial(listening.run, receiver, wanted), background=[] if quiet else background
+            )
+        except BrokenPipeError:  # nobody reads on, as with `| head`
+            silence_streams()
+        else:
+            listening.sum_up(receiver.statistics(), OUTPUT.give_up())
     return listening.exit_code
 
 
@@ -156,8 +158,12 @@ class _Listening:
         self._bytes += sum(len(datagram.data) for datagram in batch)
         write(line for datagram in batch for line in self._format(datagram, now))
 
-    def sum_up(self, statistics: ReceiverStatistics) -> None:
-        """Tell how much it was and what was lost."""
+    def sum_up(self, statistics: ReceiverStatistics, unread: int) -> None:
+        """Tell how much it was and what was lost.
+
+        Args:
+          unread: lines of output that nobody read in time
+        """
         losses = _describe_losses(statistics)
         if self._quiet:
             if statistics.dropped_by_kernel or statistics.host_checksum_errors:
@@ -167,6 +173,8 @@ class _Listening:
         size = count_of(self._bytes, "byte")
         seconds = trio.current_time() - self._started
         tell(f"{datagrams}, {size} in {seconds:.1f} s, {losses}")
+        if unread:
+            tell(f"{count_of(unread, 'line')} of the output given up, for nobody read it")
         if not self._received:
             tell(
                 "if something should have arrived: does the sender use another interface? Is there "

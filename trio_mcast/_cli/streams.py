@@ -26,6 +26,7 @@ _StreamName: TypeAlias = Literal["stdout", "stderr"]
 
 _GRACE = 0.25
 _MOST_IN_LINE = 1 << 18  # characters
+_MOST_AT_ONCE = 4096  # PIPE_BUF, linux/limits.h: what pipe(7) takes in one piece
 _LINE_END = "\r\n" if sys.platform == "win32" else "\n"
 
 
@@ -41,6 +42,9 @@ class OutputStream:
         self._background: trio.CancelScope | None = None
         self._line: list[str] = []
         self._unwritten = 0
+        self._lines_taken = 0  # by the event loop
+        self._lines_written = 0  # by the thread
+        self._is_given_up = False
         self._error: OSError | None = None
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -55,6 +59,7 @@ class OutputStream:
         elif self._error is None:
             self._line.append(text)
             self._unwritten += len(text)
+            self._lines_taken += text.count("\n")
             self._changed.unpark_all()
 
     async def wait_for_room(self) -> None:
@@ -85,6 +90,11 @@ class OutputStream:
             await self.settle()
         self._raise_if_refused()
 
+    def give_up(self) -> int:
+        """Write no more of what is in line; how many lines that are. Whole lines were written."""
+        self._is_given_up = True
+        return 0 if self._background is None else self._lines_taken - self._lines_written
+
     async def settle(self, most: int = 0) -> None:
         """Wait until no more than that is in line, or nothing can be written."""
         while self._unwritten > most and self._error is None:
@@ -112,7 +122,8 @@ class OutputStream:
     def start_background(self) -> None:
         """Have a thread write from now on, except to a file, for that would only take time."""
         self._line.clear()
-        self._unwritten = 0
+        self._unwritten = self._lines_taken = self._lines_written = 0
+        self._is_given_up = False
         self._error = None
         if self._is_file():
             return
@@ -152,16 +163,27 @@ class OutputStream:
                 self._line.clear()
                 try:
                     # A thread that is held up is left behind; trio's keep no program from ending.
-                    await trio.to_thread.run_sync(_write, self._name, text, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(self._write_lines, text, abandon_on_cancel=True)
                 except OSError as error:
                     self._error = error
                 except RuntimeError:  # no thread can be started: the limit of processes
                     try:
-                        _write(self._name, text)
+                        self._write_lines(text)
                     except OSError as error:
                         self._error = error
                 self._unwritten -= len(text)
                 self._changed.unpark_all()
+
+    def _write_lines(self, text: str) -> None:
+        """In pieces that a pipe takes whole or not at all, so that giving up cuts no line."""
+        start = 0
+        while start < len(text) and not self._is_given_up:
+            end = text.rfind("\n", start, start + _MOST_AT_ONCE) + 1
+            if not end:  # a line that is longer
+                end = text.find("\n", start) + 1 or len(text)
+            _write(self._name, text[start:end])
+            self._lines_written += text.count("\n", start, end)
+            start = end
 
 
 OUTPUT = OutputStream("stdout")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -59,7 +60,7 @@ async def observe(
             observer.queries(),
             await observer.find_routes(),
             tuple(observer.find_local_routes()),
-            tuple(_find_losses(sockets_before, sockets_after)),
+            tuple(_find_losses(sockets_before, sockets_after, observer.own_inodes())),
             tuple(observer.find_vanished()),
             observer.arrived.crowds(),
             observer.sighted.crowds(),
@@ -104,6 +105,11 @@ class _Observer(ExitStack):
         self.sockets: list[ReceivingSocket] = []
         self.joins: list[Attempt] = []
         self.sends: list[Attempt] = []
+
+    def own_inodes(self) -> frozenset[int]:
+        """By which the system lists the sockets of this object."""
+        descriptors = [sock.fileno() for sock in self.sockets]
+        return frozenset(os.fstat(number).st_ino for number in descriptors if number >= 0)
 
     def open(self) -> None:
         if self._capture is not None:
@@ -278,9 +284,12 @@ def _attempt(group: IPv4Address | IPv6Address, interface: Interface, error: OSEr
     return Attempt(str(group), interface.index, error.errno or -1, error.strerror or str(error))
 
 
-def _find_losses(before: Iterable[UdpSocket], after: Iterable[UdpSocket]) -> Iterable[UdpSocket]:
+def _find_losses(
+    before: Iterable[UdpSocket], after: Iterable[UdpSocket], own: Collection[int]
+) -> Iterable[UdpSocket]:
+    """The sockets of programs that lost something. What the doctor's own lost is no fault."""
     earlier = {bound.inode: bound.drops for bound in before}
     for bound in after:
         lost = bound.drops - earlier.get(bound.inode, 0)
-        if lost > 0:
+        if lost > 0 and bound.inode not in own:
             yield replace(bound, drops=lost)

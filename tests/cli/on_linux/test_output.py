@@ -1,6 +1,7 @@
 """Output that nobody reads, and readers who go: neither keeps a program from ending."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -65,6 +66,34 @@ def test_listen_ends_by_a_signal_with_its_summary(
         done = end_by(listener, number)
     assert done.code == 0
     assert "2 datagrams, 6 bytes" in done.err
+
+
+def test_what_is_given_up_is_counted_and_no_line_is_cut(
+    here: Card, there: Card, udp_port: int, pipe: Pipe
+) -> None:
+    reader, writer = pipe
+    sent = [b"%d" % n * 100 for n in range(10, 90)]
+    with listening(G4, "-p", str(udp_port), "--json", host=here.host, stdout=writer) as listener:
+        there.talker(G4, udp_port).send(*sent)
+        wait_until(lambda: has_read_everything(here.host, udp_port), "all are read")
+        done = end_by(listener, signal.SIGTERM)
+    writer.close()
+    shown = [json.loads(line)["text"].encode() for line in reader.read().splitlines()]
+    assert shown == sent[: len(shown)]
+    assert "80 datagrams" in done.err
+    assert f"{80 - len(shown)} lines of the output given up" in done.err
+    assert len(shown) < 80
+
+
+def test_a_reader_who_goes_before_anything_came_makes_no_success(
+    here: Card, udp_port: int, pipe: Pipe
+) -> None:
+    reader, writer = pipe
+    with listening(G4, "-p", str(udp_port), "-n", "1", host=here.host, stdout=writer) as listener:
+        writer.close()
+        reader.close()
+        listener.process.wait(PATIENCE)
+        assert listener.finish().code == 1
 
 
 def test_listen_ends_when_its_time_is_over(
