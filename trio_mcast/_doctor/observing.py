@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -108,8 +107,7 @@ class _Observer(ExitStack):
 
     def own_inodes(self) -> frozenset[int]:
         """By which the system lists the sockets of this object."""
-        descriptors = [sock.fileno() for sock in self.sockets]
-        return frozenset(os.fstat(number).st_ino for number in descriptors if number >= 0)
+        return frozenset(self._inspector.find_inode(sock.fileno()) for sock in self.sockets)
 
     def open(self) -> None:
         if self._capture is not None:

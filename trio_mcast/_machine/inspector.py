@@ -55,6 +55,10 @@ class Inspector:
         """Every UDP socket that is bound, without the programs that have it."""
         return ()
 
+    def find_inode(self, descriptor: int) -> int:
+        """By which number `list_udp_sockets` has an open socket of ours; 0 if that is not known."""
+        return 0
+
     def list_joined(self) -> tuple[Joined, ...] | None:
         """Every group that is joined, on which interface; None if that is not known."""
         return None

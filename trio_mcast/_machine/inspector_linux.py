@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -98,6 +99,9 @@ class LinuxInspector(SystemInspector):
 
     def list_udp_sockets(self) -> tuple[UdpSocket, ...]:
         return proc.read_udp_sockets()
+
+    def find_inode(self, descriptor: int) -> int:
+        return os.fstat(descriptor).st_ino
 
     def list_joined(self) -> tuple[Joined, ...] | None:
         try:

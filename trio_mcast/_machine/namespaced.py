@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
 from .._base.interface import Interface, IPVersion
-from .changes_netlink import NetlinkChanges
+from . import changes_netlink
 from .machine import Changes, UdpErrors
 from .sockets import naming_step
 from .this_machine import ThisMachine
@@ -106,7 +106,7 @@ class NamespacedMachine(ThisMachine):
     def open_changes(self) -> Changes | None:
         with self._being_there():
             changes = super().open_changes()
-        if isinstance(changes, NetlinkChanges):
+        if isinstance(changes, changes_netlink.NetlinkChanges):
             changes.while_looking = self._being_there
             self._remember(changes.socket)
         return changes

@@ -78,12 +78,12 @@ class ThisMachine(Machine):
         return proc.read_udp_errors()
 
     def here(self) -> Machine:
-        if sys.platform != "linux":
-            return self
-        from .namespaced import NamespacedMachine, find_namespace
+        if sys.platform == "linux":
+            from .namespaced import NamespacedMachine, find_namespace
 
-        identity = find_namespace()
-        return self if identity is None else NamespacedMachine.at(identity, self._make_socket)
+            if (identity := find_namespace()) is not None:
+                return NamespacedMachine.at(identity, self._make_socket)
+        return self
 
     def open_changes(self) -> Changes | None:
         try:
