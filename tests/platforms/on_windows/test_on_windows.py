@@ -38,7 +38,7 @@ both_families = pytest.mark.parametrize("version", [4, 6])
 
 # Modules of other systems.
 FOREIGN = {"netlink", "proc", "capture", "read_recvmmsg", "epoll", "listing_bsd", "listing_linux"}
-FOREIGN |= {"netlink_details", "changes_netlink", "changes_route", "inspector_linux"}
+FOREIGN |= {"netlink_details", "changes_netlink", "changes_route", "inspector_linux", "namespaced"}
 
 
 def loopback() -> trio_mcast.Interface:
