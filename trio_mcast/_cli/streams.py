@@ -138,8 +138,11 @@ class OutputStream:
         self._background = None
 
     def _is_file(self) -> bool:
+        """Or a device like /dev/null: nothing that makes a write wait."""
         link = self._find_link()
-        return link is not None and link.is_file()
+        if link is None:
+            return False
+        return link.is_file() or (link.is_char_device() and not getattr(sys, self._name).isatty())
 
     def _is_pipe(self) -> bool:
         """Whether it is a pipe, and for writing only."""

@@ -141,6 +141,9 @@ async def open_receiver(
     known to be for that group and to have come in there, and so that no other program's joins
     have any influence.
 
+    Hazard: as with a nursery, an async generator must not yield inside the block. If the generator
+    is dropped, nobody can leave the block, and the program may never end.
+
     When nothing arrives although someone sends, the usual culprits are, in this order: the sender
     uses another interface; a firewall; reverse path filtering; a switch that snoops IGMP while no
     querier is there. See the troubleshooting section of the documentation.

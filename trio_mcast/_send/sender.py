@@ -278,6 +278,8 @@ async def open_sender(
         async with trio_mcast.open_sender("239.1.2.3", port=5000) as sender:
             await sender.send(b"hello")
 
+    Hazard: as with a nursery, an async generator must not yield inside the block.
+
     The interface is chosen for the socket, not for the group: `MulticastSender.send_to` reaches any
     other group by the same interface, without its being named in advance.
 
