@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable
 
@@ -20,9 +22,15 @@ class AnnouncementSocket(Changes):
         """Takes the socket over."""
         self.socket: socket.socket = sock
         sock.setblocking(False)
+        if sys.platform != "win32":  # where no announcements come by sockets
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLIN)
 
     async def wait(self) -> None:
         await trio.lowlevel.wait_readable(self.socket)
+
+    def may_have_news(self) -> bool:
+        return sys.platform == "win32" or bool(self._poll.poll(0))
 
     def read(self) -> list[Event]:
         events: list[Event] = []

@@ -151,7 +151,7 @@ class FeedShare:
         if self._pending is not None:
             return True
         if not is_polled:
-            return self._feed.announces_everything
+            return self._feed.may_have_news()
         reader = self._feed.waiting
         if reader is not None:  # as it is nearly always
             return reader.custom_sleep_data is None
@@ -290,6 +290,11 @@ class InterfaceFeed:
     def is_blind(self) -> bool:
         """Whether nothing is announced, or nothing can be seen at the moment."""
         return self._changes is None or self._has_lost_track
+
+    def may_have_news(self) -> bool:
+        """Whether something is announced by now, where everything is."""
+        changes = self._changes
+        return changes is not None and changes.is_complete and changes.may_have_news()
 
     def catch_up(self) -> None:
         """Read what was announced, look what that means, and tell it.

@@ -46,6 +46,10 @@ class Changes(ABC):
         than a listing."""
         return []
 
+    def may_have_news(self) -> bool:
+        """Whether `read` may tell something. It is asked often, and answers sooner than `read`."""
+        return True
+
     @abstractmethod
     def read(self) -> list[Event]:
         """What was announced since the last call, in order. It does not wait.
