@@ -17,6 +17,7 @@ from .._base.errors import SocketSetupError
 from .._base.interface import Interface
 from .._base.snapshot import Route, Snapshot, UdpSocket
 from .._base.source_filter import SourceFilter
+from .._machine.inspector import Capture
 from .._machine.machine import Machine
 from .._machine.receiving import ReceivingSocket, ReceivingSockets
 from .._plan.receiver_plan import ReceiverPlanner
@@ -97,7 +98,7 @@ class _Observer(ExitStack):
             receive_buffer=None,
         )
         self._listing = {i.index: i for i in machine.list_interfaces()}
-        self._capture = self._inspector.open_capture()
+        self._capture: Capture | None = None
         self.arrived = Tally()
         self.sighted = Tally()
         self._queries: set[Query] = set()
@@ -109,7 +110,9 @@ class _Observer(ExitStack):
         """By which the system lists the sockets of this object."""
         return frozenset(self._inspector.find_inode(sock.fileno()) for sock in self.sockets)
 
+    @trio.lowlevel.enable_ki_protection
     def open(self) -> None:
+        self._capture = self._inspector.open_capture()
         if self._capture is not None:
             self.callback(self._capture.close)
         receiving = self._machine.open_receiving_sockets()

@@ -12,6 +12,8 @@ import sys
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import trio
+
 from .._base.snapshot import Sighting
 from .inspector import Frame
 
@@ -67,6 +69,7 @@ class PacketCapture:
       OSError: this user may not
     """
 
+    @trio.lowlevel.enable_ki_protection
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         try:

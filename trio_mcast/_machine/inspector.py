@@ -11,6 +11,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, Protocol
 
+import trio
+
 from .._base.interface import Interface
 from .._base.snapshot import Joined, Link, Route, Sighting, Snapshot, UdpSocket
 
@@ -73,6 +75,7 @@ class Inspector:
         """How an IPv6 group is routed on an interface: "none", "local", "other"; None: unknown."""
         return None
 
+    @trio.lowlevel.enable_ki_protection
     def find_free_port(self) -> int:
         """A UDP port at which nobody is."""
         return 65535

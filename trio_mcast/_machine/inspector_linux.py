@@ -10,6 +10,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .._base.interface import Interface
 from .._base.snapshot import Chain, Joined, Link, Route, Snapshot, UdpSocket
 from . import capture, netlink, netlink_details, proc
@@ -133,6 +135,7 @@ class LinuxInspector(SystemInspector):
             return "none"
         return "local" if route.type == netlink.RTN_LOCAL else "other"
 
+    @trio.lowlevel.enable_ki_protection
     def try_to_send(
         self, group: IPv4Address | IPv6Address, port: int, interface: Interface
     ) -> bool:
@@ -177,6 +180,7 @@ def _read_chains() -> tuple[Chain, ...] | None:
         return None
 
 
+@trio.lowlevel.enable_ki_protection
 def _read_legacy_chains() -> Iterator[Chain]:
     """The chains of iptables as it was before nftables, which does not show them.
 

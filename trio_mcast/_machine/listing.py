@@ -11,6 +11,8 @@ import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
+import trio
+
 from .._base.interface import Interface, IPVersion
 from .link_state import Addresses, LinkState
 
@@ -102,6 +104,7 @@ def list_addresses() -> Addresses:
     return addresses
 
 
+@trio.lowlevel.enable_ki_protection
 def _try_connecting(
     destination: IPv4Address | IPv6Address, listing: tuple[Interface, ...]
 ) -> int | None:

@@ -15,6 +15,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from . import netlink
 from .link_state import Addresses, LinkState
 
@@ -82,6 +84,7 @@ def _ask_netlink() -> tuple[list[LinkState], Addresses]:
     ], netlink.list_addresses()
 
 
+@trio.lowlevel.enable_ki_protection
 def _ask_without_netlink() -> tuple[list[LinkState], Addresses]:
     ipv6 = _read_ipv6_addresses()
     links = []

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+import trio
+
 assert not TYPE_CHECKING or sys.platform == "linux"
 
 NLMSG_ERROR: Final = 2
@@ -331,6 +333,7 @@ def dump(kind: int, request: bytes, protocol: int = socket.NETLINK_ROUTE) -> lis
     return [message for message in messages if message.type != NLMSG_DONE]
 
 
+@trio.lowlevel.enable_ki_protection
 def _ask(kind: int, flags: int, request: bytes, protocol: int) -> Iterator[Message]:
     """Send a request to the kernel and yield its answers. It answers at once: nothing blocks."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .._base.snapshot import FilteredSource, Holder, Joined, UdpSocket
 from .machine import UdpErrors
 
@@ -267,6 +269,7 @@ def _read(path: str) -> str:
         return ""
 
 
+@trio.lowlevel.enable_ki_protection
 def _read_bytes(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
