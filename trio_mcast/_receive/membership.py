@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .._base.datagram import Datagram
 from .._base.errors import SocketSetupError
@@ -38,8 +38,7 @@ class ReceiverSettings:
     waits_when_full: bool
 
 
-@dataclass(frozen=True)
-class OwnAddresses:
+class OwnAddresses(NamedTuple):
     """The addresses of this host, by which what it sends itself is known.
 
     Attributes:
