@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from patience import LONG
+
 if TYPE_CHECKING:
     from namespaces.network import Host
 
-PATIENCE = 10.0
 """Seconds after which a test that waits has failed."""
 
 PROGRAM = (sys.executable, "-m", "trio_mcast")
@@ -75,7 +76,7 @@ class Running:
         """Until it has written the text, to standard output or, with "err", standard error."""
         with self._changed:
             self._changed.wait_for(
-                lambda: text.encode() in self._text[where] or where not in self._open, PATIENCE
+                lambda: text.encode() in self._text[where] or where not in self._open, LONG
             )
             assert text.encode() in self._text[where], f"no {text!r} in {self._text}"
 
@@ -100,9 +101,9 @@ class Running:
         """Close its standard input, and wait for its end."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(LONG)
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(LONG)
         return Finished(code, self._text["out"].decode(), self._text["err"].decode())
 
     def kill(self) -> None:

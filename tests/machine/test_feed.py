@@ -310,6 +310,113 @@ async def test_a_wait_that_is_broken_off_does_not_put_the_next_look_off(
     assert change.concerned == {3}
 
 
+# --- Where the end of a group is not announced ---------------------------------------------------
+
+HELD = (2, b"\xe9\xfc\x00\x01")
+
+
+class GroupMachine(SocketMachine):
+    """Says what is joined if it is asked, and announces only what happens to interfaces."""
+
+    def __init__(self, *interfaces: Interface) -> None:
+        super().__init__(*interfaces)
+        self.groups: frozenset[tuple[int, bytes]] | OSError | None = frozenset({HELD})
+        self.asked = 0
+
+    def list_groups(self) -> frozenset[tuple[int, bytes]]:
+        self.asked += 1
+        if isinstance(self.groups, OSError):
+            raise self.groups
+        return self.groups  # type: ignore[return-value]
+
+
+async def test_groups_that_are_held_are_looked_for_again_and_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = GroupMachine(ETH0)
+    share = follow_interfaces(machine, lambda: {HELD})
+    with trio.move_on_after(9):
+        await share.wait()
+    assert machine.asked == 4
+    began = trio.current_time()
+    machine.groups = frozenset()
+    change = await share.wait()
+    assert trio.current_time() - began <= 2
+    assert change.ended == {HELD}
+    assert change.groups == frozenset()
+    assert machine.listings == 1  # nothing was announced, so the interfaces are as they were
+    share.close()
+
+
+async def test_they_are_looked_for_when_something_is_announced_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = GroupMachine(ETH0)
+    share = follow_interfaces(machine, lambda: {HELD})
+    machine.groups = frozenset()
+    machine.say(2)
+    began = trio.current_time()
+    change = await share.wait()
+    assert trio.current_time() == began
+    assert change.ended == {HELD}
+    share.close()
+
+
+async def test_who_holds_no_group_is_not_woken(autojump_clock: trio.testing.MockClock) -> None:
+    machine = GroupMachine(ETH0)
+    share = follow_interfaces(machine)
+    with trio.move_on_after(100):
+        await share.wait()
+    assert machine.asked == 0
+    share.close()
+
+
+async def test_who_waits_already_looks_for_those_of_one_who_comes_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = GroupMachine(ETH0)
+    machine.groups = frozenset()
+    sender = follow_interfaces(machine)
+    told: list[Change] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_all, [sender], lambda _number, change: told.append(change))
+        await trio.sleep(50)
+        receiver = follow_interfaces(machine, lambda: {HELD})
+        await trio.sleep(2.5)
+        change = receiver.catch_up()
+        assert change is not None
+        assert change.ended == {HELD}
+        assert machine.opened == 1
+        sender.close()
+        receiver.close()
+
+
+async def test_a_look_that_fails_for_want_of_something_is_made_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = GroupMachine(ETH0)
+    share = follow_interfaces(machine, lambda: {HELD})
+    machine.groups = OSError(errno.EMFILE, "too many open files")
+    with trio.move_on_after(9):
+        await share.wait()
+    assert share.trouble is None
+    machine.groups = frozenset()
+    assert (await share.wait()).ended == {HELD}
+    share.close()
+
+
+async def test_where_groups_cannot_be_listed_nobody_looks_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    machine = GroupMachine(ETH0)
+    machine.groups = None
+    share = follow_interfaces(machine, lambda: {HELD})
+    with trio.move_on_after(100):
+        await share.wait()
+    assert machine.asked == 1
+    share.close()
+
+
 # --- Those who follow ----------------------------------------------------------------------------
 
 

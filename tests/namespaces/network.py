@@ -40,11 +40,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, TypeVar
 
 import trio
+from patience import PATIENCE
 
 T = TypeVar("T")
-
-PATIENCE = 5.0
-"""Seconds after which a test that waits has failed. Nothing is awaited for longer."""
 
 # linux/sched.h
 CLONE_NEWUSER = 0x10000000

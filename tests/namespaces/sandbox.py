@@ -1,4 +1,4 @@
-"""System calls that are refused, as by a container's seccomp profile or by systemd."""
+"""What is refused: system calls, as by a container's seccomp profile, or what old kernels lack."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import struct
 from typing import Final
 
 import pytest
+
+from trio_mcast._machine import changes_netlink, feed
 
 _CALLS: Final = {
     "recvmmsg": {"x86_64": 299, "aarch64": 243},
@@ -59,6 +61,13 @@ def refuse_call(call: str, number: int, **arguments: int) -> None:
     program = _Program(len(code) // 8, code)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
+
+
+def hush_news_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before Linux 6.15: it is not announced which groups are joined and which have ended."""
+    beyond_those_of_any_kernel = 1000
+    monkeypatch.setattr(changes_netlink, "_RTNLGRP_IPV4_MCADDR", beyond_those_of_any_kernel)
+    monkeypatch.setattr(feed, "_POLL_SECONDS", 0.1)  # so as not to wait for two seconds
 
 
 def _prctl(option: int, *arguments: object) -> None:

@@ -38,7 +38,7 @@ class MembershipWatch:
         # In this order, so that nothing is missed between the two.
         self._machine = current_machine()
         self._announced = self._machine.open_changes()
-        self.is_live: bool = self._announced is not None and self._announced.announces_joins
+        self.is_live: bool = self._announced is not None and self._announced.announces_groups
         self.first: Snapshot = self._machine.inspector.take_snapshot()
         self._known = {(row.interface, row.group) for row in self.first.joined}
         self._names = {link.index: link.name for link in self.first.links}

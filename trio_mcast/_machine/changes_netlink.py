@@ -41,12 +41,12 @@ class NetlinkChanges(AnnouncementSocket):
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             self.socket.bind((0, _ANNOUNCED))
-            self.announces_joins = self._listen_to_joins()
+            self.announces_groups = self._listen_to_groups()
         except BaseException:
             self.socket.close()
             raise
 
-    def _listen_to_joins(self) -> bool:
+    def _listen_to_groups(self) -> bool:
         """Linux announces them since 6.15."""
         try:
             for number in (_RTNLGRP_IPV4_MCADDR, _RTNLGRP_IPV6_MCADDR):

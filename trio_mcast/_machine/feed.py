@@ -9,7 +9,7 @@ first share and closed with the last.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from typing import Final, TypeAlias
 
 import trio
@@ -26,7 +26,8 @@ from .._interfaces.following import (
 from .machine import Machine
 from .sockets import naming_step
 
-# Where a system announces nothing, or nothing to us.
+# How often to look where a system announces nothing, or nothing to us, and, where it says nothing of
+# groups, whether those that are held are still there. That is half a millisecond for 1,000 groups.
 _POLL_SECONDS: Final = 2.0
 
 _STEP: Final = "list the network interfaces"
@@ -39,8 +40,17 @@ _Feeds: TypeAlias = "dict[Machine, InterfaceFeed]"
 _feeds: Final[trio.lowlevel.RunVar[_Feeds]] = trio.lowlevel.RunVar("trio_mcast feeds")
 
 
-def follow_interfaces(machine: Machine) -> FeedShare:
+Groups: TypeAlias = "Set[tuple[int, bytes]]"
+"""Groups that are joined, each on an interface: (index, packed address)."""
+
+HoldsGroups: TypeAlias = Callable[[], Groups]
+
+
+def follow_interfaces(machine: Machine, holds_groups: HoldsGroups | None = None) -> FeedShare:
     """A share in the feed of a machine. From now on nothing that happens is missed. Close it.
+
+    Args:
+      holds_groups: tells which groups are held. None: never any
 
     Raises:
       SocketSetupError: the interfaces cannot be listed
@@ -54,7 +64,7 @@ def follow_interfaces(machine: Machine) -> FeedShare:
     if feed is None:
         feed = feeds[machine] = InterfaceFeed(machine)
     try:
-        return feed.open_share()
+        return feed.open_share(holds_groups)
     except BaseException:
         feed.close_if_unused()
         raise
@@ -65,10 +75,12 @@ class FeedShare:
 
     Attributes:
       listing: the interfaces as they were when this was opened, or when a change was last taken
+      holds_groups: tells which groups are held; None: never any
     """
 
-    def __init__(self, feed: InterfaceFeed) -> None:
+    def __init__(self, feed: InterfaceFeed, holds_groups: HoldsGroups | None) -> None:
         self.listing: tuple[Interface, ...] = ()
+        self.holds_groups: HoldsGroups | None = holds_groups
         self._feed = feed
         self._pending: Change | None = None
         self._parked = trio.lowlevel.ParkingLot()  # while another share reads
@@ -217,6 +229,8 @@ class InterfaceFeed:
         self._tracker = LinkTracker()
         self._has_lost_track = False  # nothing is known until a look succeeds
         self._next_poll = trio.current_time() + _POLL_SECONDS
+        self._waiting_until = trio.CancelScope()
+        self._can_list_groups = True  # as long as the contrary is not seen
         # In this order, so that nothing is missed between the two.
         with naming_step("listen to changes of the network interfaces"):
             self._changes = machine.open_changes()
@@ -228,12 +242,13 @@ class InterfaceFeed:
             self._close_changes()
             raise
 
-    def open_share(self) -> FeedShare:
+    def open_share(self, holds_groups: HoldsGroups | None) -> FeedShare:
         """A share whose listing is up to date, and which is told what happens from now on."""
         self.catch_up()
-        share = FeedShare(self)
+        share = FeedShare(self, holds_groups)
         share.listing = self._listing
         self._shares[share] = None
+        self._waiting_until.deadline = self._next_look()
         return share
 
     def remove(self, share: FeedShare) -> None:
@@ -276,15 +291,43 @@ class InterfaceFeed:
         if self._has_lost_track:
             await trio.lowlevel.checkpoint()
         elif self._changes is None:
-            await trio.sleep_until(self._next_poll)
-            self._next_poll = trio.current_time() + _POLL_SECONDS
+            await trio.sleep_until(self._next_look())
         else:
             self.waiting = trio.lowlevel.current_task()
             self.waiting.custom_sleep_data = self
             try:
-                await self._changes.wait()
+                with trio.CancelScope(deadline=self._next_look()) as self._waiting_until:
+                    await self._changes.wait()
             finally:
                 self.waiting = None
+
+    def _next_look(self) -> float:
+        """When to look although nothing was announced."""
+        if self._changes is None or self._looks_for_groups:
+            return self._next_poll
+        return math.inf
+
+    @property
+    def _looks_for_groups(self) -> bool:
+        is_told = self._changes is not None and self._changes.announces_groups
+        return self._can_list_groups and not is_told and any(s.holds_groups for s in self._shares)
+
+    def _find_ended(self) -> Iterable[GroupEnded]:
+        """The groups that somebody holds and the system lists no more, if it announces no end."""
+        if not self._looks_for_groups:
+            return ()
+        try:
+            groups = self._machine.list_groups()
+        except OSError:  # out of descriptors: nothing is known to have ended
+            return ()
+        self._can_list_groups = groups is not None
+        if groups is None:
+            return ()
+        held = set[tuple[int, bytes]]()
+        for share in self._shares:
+            if share.holds_groups is not None:
+                held |= share.holds_groups()
+        return [GroupEnded(index, group) for index, group in held - groups]
 
     @property
     def is_blind(self) -> bool:
@@ -333,6 +376,11 @@ class InterfaceFeed:
         events: list[Event] = [EventsLost()] if self._has_lost_track else []
         if changes is not None:
             events += changes.read()
+        is_due = trio.current_time() >= self._next_look()
+        if is_due:
+            self._next_poll = trio.current_time() + _POLL_SECONDS
+        if is_due or events or not is_complete:
+            events += self._find_ended()
         if is_complete and not events:
             return None
         before = self._listing

@@ -26,11 +26,12 @@ class Changes(ABC):
 
     Attributes:
       is_complete: everything that matters is announced. If not, compare listings as well
-      announces_joins: so is who joins and leaves. `read` does not tell of it, but `wait` returns
+      announces_groups: so is the end of every group, and `wait` returns when somebody joins one.
+        If not, ask the machine which groups there are
     """
 
     is_complete: bool = False
-    announces_joins: bool = False
+    announces_groups: bool = False
 
     @abstractmethod
     async def wait(self) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -80,22 +80,31 @@ def read_groups() -> tuple[Joined, ...]:
     Raises:
       OSError: that is not known: there is no /proc, or only a part of it, or no descriptor left
     """
-    found = []
+    return tuple(
+        Joined(str(ip_address(packed)), index, users) for index, packed, users in _group_rows()
+    )
+
+
+def read_packed_groups() -> frozenset[tuple[int, bytes]]:
+    """As `read_groups`, of many groups in a tenth of the time: interface index, packed group."""
+    return frozenset((index, packed) for index, packed, _users in _group_rows())
+
+
+def _group_rows() -> Iterator[tuple[int, bytes, int]]:
     interface = 0
     for line in _split_lines(_read_bytes(f"{_NET}/igmp"))[1:]:
         words = line.split()
         if not line.startswith(b"\t"):
             interface = int(words[0])
         else:
-            found.append(Joined(_ipv4(words[0]), interface, int(words[1])))
+            yield interface, _packed_ipv4(words[0]), int(words[1])
     try:
         ipv6 = _split_lines(_read_bytes(f"{_NET}/igmp6"))
     except FileNotFoundError:  # no IPv6
         ipv6 = []
     for line in filter(None, ipv6):
         words = line.split()
-        found.append(Joined(_ipv6(words[2]), int(words[0]), int(words[3])))
-    return tuple(found)
+        yield int(words[0]), bytes.fromhex(words[2].decode()), int(words[3])
 
 
 def read_igmp_versions() -> dict[int, int]:
@@ -283,8 +292,12 @@ def _list(path: str) -> Iterator[str]:
 
 
 def _ipv4(text: bytes) -> str:
+    return str(IPv4Address(_packed_ipv4(text)))
+
+
+def _packed_ipv4(text: bytes) -> bytes:
     """An address as the kernel prints it: the number that its bytes are on this machine."""
-    return str(IPv4Address(int(text, 16).to_bytes(4, sys.byteorder)))
+    return int(text, 16).to_bytes(4, sys.byteorder)
 
 
 def _ipv6(text: bytes) -> str:

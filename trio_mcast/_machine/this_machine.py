@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from .._base.interface import Interface, IPVersion
@@ -70,12 +70,13 @@ class ThisMachine(Machine):
         from . import proc
 
         try:
-            rows = proc.read_groups()
+            # Interfaces that are up have 224.0.0.1 or ff02::1, so a table without groups is made up,
+            # as by an emulator of Linux.
+            return proc.read_packed_groups() or None
         except OSError as error:
             if error.errno in EXHAUSTED:  # that says nothing of groups: it has to be asked again
                 raise
             return None  # no /proc
-        return frozenset((row.interface, ip_address(row.group).packed) for row in rows)
 
     def read_udp_errors(self) -> UdpErrors | None:
         if sys.platform != "linux":

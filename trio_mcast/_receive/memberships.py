@@ -75,7 +75,7 @@ class Memberships:
     @trio.lowlevel.enable_ki_protection
     def open(self, requests: Sequence[JoinRequest]) -> None:
         """The first joins. From now on, nothing that happens to interfaces is missed."""
-        self._feed = follow_interfaces(self._machine)
+        self._feed = follow_interfaces(self._machine, self._held_groups)
         self._join(requests, self._feed.listing)
 
     def attach(self, nursery: ServiceNursery) -> None:
@@ -388,6 +388,14 @@ class Memberships:
     def _retry_soon(self) -> None:
         if self._feed is not None:
             self._feed.retry_soon()
+
+    def _held_groups(self) -> set[tuple[int, bytes]]:
+        """The groups that are joined, as far as is known, each with the index of its interface."""
+        return {
+            (index, group.packed)
+            for (group, index), membership in self._by_key.items()
+            if membership.is_joined
+        }
 
     def _is_any_due(self) -> bool:
         return self._settings.follow and any(m.is_due for m in self._by_key.values())

@@ -322,6 +322,7 @@ class MemoryChanges(Changes):
     """Announcements of a made-up machine."""
 
     is_complete = True
+    announces_groups = True  # none ends but with its interface or its receiver
 
     def __init__(self, machine: MemoryMachine) -> None:
         self._machine = machine

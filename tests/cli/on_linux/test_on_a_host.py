@@ -8,6 +8,7 @@ import sys
 import pytest
 from cli.program import PROGRAM, cli, environment, running
 from namespaces.network import Card, Network
+from patience import LONG
 
 
 def test_interfaces_are_shown_with_all_their_addresses(here: Card) -> None:
@@ -62,6 +63,6 @@ def test_closed_standard_streams_do_no_harm() -> None:
     closed = subprocess.run(
         [sys.executable, "-m", "trio_mcast", "interfaces"],
         preexec_fn=lambda: os.closerange(0, 3),
-        timeout=10,
+        timeout=LONG,
     )
     assert closed.returncode == 0

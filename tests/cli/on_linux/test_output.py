@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from cli.program import PATIENCE, PROGRAM, Finished, Running, listening, running
+from cli.program import PROGRAM, Finished, Running, listening, running
 from namespaces.network import Card, Host, wait_until
+from patience import LONG
 
 G4 = "233.252.0.1"
 Pipe: TypeAlias = tuple[FileIO, FileIO]
@@ -49,7 +50,7 @@ def has_read_everything(host: Host, port: int) -> bool:
 def end_by(program: Running, number: int) -> Finished:
     """Send a signal, once, and wait for the end. Its standard input stays open."""
     program.process.send_signal(number)
-    program.process.wait(PATIENCE / 2)
+    program.process.wait(LONG / 2)
     return program.finish()
 
 
@@ -92,7 +93,7 @@ def test_a_reader_who_goes_before_anything_came_makes_no_success(
     with listening(G4, "-p", str(udp_port), "-n", "1", host=here.host, stdout=writer) as listener:
         writer.close()
         reader.close()
-        listener.process.wait(PATIENCE)
+        listener.process.wait(LONG)
         assert listener.finish().code == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 from cli.program import PROGRAM, Finished, cli, running
 from doctor.consulting import GROUP4, GROUP6, give_up_privileges, sending
 from namespaces.network import Card, Host, Network
+from namespaces.sandbox import hush_news_of_groups
 
 
 def run(host: Host, user: str, *arguments: str) -> Finished:
@@ -160,10 +161,8 @@ def test_where_the_kernel_announces_nothing_joins_are_noticed_by_looking(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trio_mcast._doctor.membership_watch import MembershipWatch
-    from trio_mcast._machine import changes_netlink
 
-    beyond_those_of_any_kernel = 1000
-    monkeypatch.setattr(changes_netlink, "_RTNLGRP_IPV4_MCADDR", beyond_those_of_any_kernel)
+    hush_news_of_groups(monkeypatch)
     here, _ = network.pair()
 
     async def main() -> object:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from patience import LONG
 
 if sys.platform != "linux":
     pytest.skip("/proc as it is here is Linux'", allow_module_level=True)
@@ -40,7 +41,7 @@ def look(inode: int, options: str, user: str) -> tuple[list[int], bool]:
     as_user = ORDINARY if user == "ordinary" else ""
     script = f'mount -t proc -o {options} proc /proc && exec {as_user} "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", LOOK]
-    done = subprocess.run([*command, str(inode)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([*command, str(inode)], capture_output=True, text=True, timeout=LONG)
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip(f"this user may not mount /proc: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import pytest
 import trio
 import trio.testing
+from patience import PATIENCE
 
 from trio_mcast import Datagram
 from trio_mcast._machine.epoll import EpollSet
@@ -127,7 +128,7 @@ async def one(sockets: SocketSet) -> AsyncIterator[Hearing]:
 async def test_waiting_ends_when_a_socket_is_readable(sockets: SocketSet, one: Hearing) -> None:
     assert sockets.ready() == []
     one.send()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await sockets.wait()
     assert sockets.ready() == [one.fileno()]
 
@@ -153,7 +154,7 @@ async def test_waiting_can_be_interrupted_and_cancelled(sockets: SocketSet, one:
         await sockets.wait()
     assert scope.cancelled_caught
     one.send()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await sockets.wait()
 
 
@@ -186,7 +187,7 @@ async def test_the_alarm_goes_off_only_while_it_is_armed(sockets: SocketSet, one
         one.socket.recv(100)
         sockets.arm()
         one.send()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while alarms == 1:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
@@ -263,7 +264,7 @@ async def test_every_socket_is_read_once_there_is_something_however_many_there_a
     for hearing in hearings:
         hearing.send(2)
     found: list[str] = []
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while len(found) < 400:
             found += names(await setting.delivery.receive_batch(None))
     assert sorted(found) == sorted([hearing.name for hearing in hearings] * 2)
@@ -278,7 +279,7 @@ async def test_what_nobody_wants_does_not_keep_other_tasks_waiting(setting: Sett
     assert scope.cancelled_caught
     one.receiving.unwanted_sources = frozenset()
     one.send()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert names([await setting.delivery.receive()]) == ["one"]
 
 
@@ -294,7 +295,7 @@ async def test_a_descriptor_that_is_ready_for_nothing_does_not_hold_up_the_progr
             await setting.delivery.receive()
         assert scope.cancelled_caught
         sound.send()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert names([await setting.delivery.receive()]) == ["sound"]
 
 
@@ -304,7 +305,7 @@ async def test_a_broken_socket_is_reported_and_others_are_read_all_the_same(
     broken, sound = await setting.hear("broken", "sound")
     broken.break_down()
     sound.send()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert names([await setting.delivery.receive()]) == ["sound"]
     await trio.testing.wait_all_tasks_blocked()
     assert setting.broken == ["broken"]
@@ -319,7 +320,7 @@ async def test_a_socket_that_was_closed_is_not_taken_for_another_with_its_number
     (new,) = await setting.hear("new")
     assert new.fileno() == number, "the system gives the lowest number that is free"
     new.send()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert names([await setting.delivery.receive()]) == ["new"]
     assert setting.broken == []
 

@@ -9,11 +9,10 @@ import pytest
 import trio
 import trio.testing
 from namespaces.network import Network, open_descriptors, wait_until
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import InterfaceChange
-
-SOON = 2.0
 
 
 async def next_changes(changes: trio.MemoryReceiveChannel[InterfaceChange]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from patience import LONG
 
 import trio_mcast
 from trio_mcast._machine.changes_windows import AddressListChanges
@@ -33,7 +34,6 @@ LOOPBACK = "127.0.0.1"
 GROUPS = {4: "233.252.0.1", 6: "ff15::4d43:1"}
 OTHER_GROUPS = {4: "233.252.0.2", 6: "ff15::4d43:2"}
 HOSTS = {4: "127.0.0.1", 6: "::1"}
-PATIENCE = 20
 both_families = pytest.mark.parametrize("version", [4, 6])
 
 # Modules of other systems.
@@ -97,7 +97,7 @@ def test_every_interface_is_listed_once() -> None:
 
 @both_families
 async def test_what_is_sent_is_received(version: int, udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[version], port=udp_port, packet_info="hop_limit") as receiver,
             open_sender(GROUPS[version], udp_port, hop_limit=7) as sender,
@@ -121,7 +121,7 @@ async def test_what_is_sent_is_received(version: int, udp_port: int) -> None:
 async def test_two_receivers_on_one_port_get_their_own_group_only(
     version: int, udp_port: int
 ) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[version], port=udp_port) as one,
             open_receiver(OTHER_GROUPS[version], port=udp_port) as other,
@@ -138,7 +138,7 @@ async def test_two_receivers_on_one_port_get_their_own_group_only(
 
 @both_families
 async def test_what_has_left_hears_nothing_more(version: int, udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         groups = GROUPS[version], OTHER_GROUPS[version]
         async with (
             open_receiver(*groups, port=udp_port) as receiver,
@@ -154,7 +154,7 @@ async def test_what_has_left_hears_nothing_more(version: int, udp_port: int) -> 
 @both_families
 @pytest.mark.parametrize("size", [0, 1, 65507])
 async def test_datagrams_of_any_size_arrive_whole(version: int, size: int, udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[version], port=udp_port) as receiver,
             open_sender(GROUPS[version], udp_port) as sender,
@@ -173,7 +173,7 @@ async def test_a_datagram_that_is_too_large_is_refused_with_windows_number(udp_p
 
 
 async def test_a_receiver_that_waits_can_be_cancelled_and_used_again(udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[4], port=udp_port) as receiver,
             open_sender(GROUPS[4], udp_port) as sender,
@@ -187,7 +187,7 @@ async def test_a_receiver_that_waits_can_be_cancelled_and_used_again(udp_port: i
 
 
 async def test_a_receiver_can_be_closed_while_somebody_waits(udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with open_receiver(GROUPS[4], port=udp_port) as receiver:
 
             async def wait() -> None:
@@ -201,7 +201,7 @@ async def test_a_receiver_can_be_closed_while_somebody_waits(udp_port: int) -> N
 
 
 async def test_the_newest_are_kept_when_the_program_is_slow(udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         arguments = {"overflow": "drop-oldest", "max_buffered": 3}
         async with (
             open_receiver(GROUPS[4], port=udp_port, **arguments) as receiver,
@@ -216,7 +216,7 @@ async def test_the_newest_are_kept_when_the_program_is_slow(udp_port: int) -> No
 
 
 async def test_answers_come_back_to_the_sender(udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[4], port=udp_port) as receiver,
             open_sender(GROUPS[4], udp_port) as asking,
@@ -229,7 +229,7 @@ async def test_answers_come_back_to_the_sender(udp_port: int) -> None:
 
 
 async def test_a_host_that_did_not_listen_does_no_harm_to_the_sender(udp_port: int) -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         async with (
             open_receiver(GROUPS[4], port=udp_port) as receiver,
             open_sender(GROUPS[4], udp_port) as asking,
@@ -327,7 +327,7 @@ async def test_an_address_that_comes_is_announced() -> None:
     request = os.environ.get("TRIO_MCAST_ADDRESS_REQUEST")
     if request is None:
         pytest.skip("nobody here gives this host another address when asked")
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         feed = follow_interfaces(ThisMachine())
         assert isinstance(feed._feed._changes, AddressListChanges)
         try:
@@ -344,7 +344,7 @@ async def wait_for_ever(feed: FeedShare) -> None:
 
 
 async def test_a_feed_can_be_closed_while_somebody_waits() -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         feed = follow_interfaces(ThisMachine())
 
         async def wait() -> None:
@@ -358,7 +358,7 @@ async def test_a_feed_can_be_closed_while_somebody_waits() -> None:
 
 
 async def test_waiting_for_changes_can_be_cancelled_and_begun_again() -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(LONG):
         feed = follow_interfaces(ThisMachine())
         try:
             for _ in range(3):
@@ -384,7 +384,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
 
 def run(*arguments: str, code: int = 0) -> str:
     program = start(*arguments)
-    out, err = program.communicate(timeout=60)
+    out, err = program.communicate(timeout=LONG)
     assert program.returncode == code, err.decode()
     return out.decode()
 
@@ -411,7 +411,7 @@ def test_listen_prints_what_send_sends(udp_port: int) -> None:
         while b"listening to" not in (line := listener.stderr.readline()):
             assert line, "it ended early"
         run("send", GROUPS[4], "hello", "--port", port, "--interface", LOOPBACK)
-        out, err = listener.communicate(timeout=60)
+        out, err = listener.communicate(timeout=LONG)
         assert listener.returncode == 0, err.decode()
         assert b"hello" in out
     finally:

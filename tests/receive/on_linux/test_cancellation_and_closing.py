@@ -13,6 +13,7 @@ import trio.testing
 from namespaces.network import Card, Network, open_descriptors, wait_until_async
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, collect, everything
+from patience import LONG
 
 import trio_mcast
 from trio_mcast import MulticastReceiver
@@ -663,7 +664,7 @@ def test_running_out_of_descriptors_says_so_and_leaks_nothing(
             [sys.executable, "-c", RUN_OUT_OF_DESCRIPTORS, str(udp_port)],
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=LONG,
         )
     )
     assert done.stdout == "fine\n", done.stderr

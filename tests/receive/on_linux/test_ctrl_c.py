@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from namespaces.network import PATIENCE, Card
+from namespaces.network import Card
 from namespaces.receiving import BOTH
+from patience import PATIENCE
 
 PROGRAM = Path(__file__).with_name("interrupting.py")
 """In a process of its own, for signals come to the main thread only."""

@@ -10,6 +10,7 @@ import trio.testing
 from namespaces.network import Card, Host, Network, wait_until_async
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, SOURCE_SPECIFIC, everything
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MulticastReceiver
@@ -18,7 +19,6 @@ from trio_mcast._base.source_filter import FilterMode
 Address = IPv4Address | IPv6Address
 Filter = tuple[set[Address], set[Address]]
 
-SOON = 2.0
 EVERY_KIND = [*BOTH, *SOURCE_SPECIFIC]
 
 

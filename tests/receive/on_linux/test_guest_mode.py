@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 import pytest
 import trio
-from namespaces.network import PATIENCE, Card, open_descriptors, wait_until_async
+from namespaces.network import Card, open_descriptors, wait_until_async
 from namespaces.receiving import BOTH, GROUP4, GROUP6
+from patience import PATIENCE
 
 import trio_mcast
 from trio_mcast import MulticastReceiver, MulticastSender

@@ -11,6 +11,7 @@ import trio
 from namespaces.network import Card, Network, open_descriptors, wait_until_async
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, everything
+from patience import PATIENCE
 
 import trio_mcast
 from trio_mcast import EventStream, MembershipStatus, MulticastReceiver
@@ -244,7 +245,7 @@ def test_a_flapping_cable_leaves_no_trail_of_sockets_behind_a_stalled_program(
 
 
 async def until_joined_anew(events: EventStream[MembershipStatus]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async for status in events:
             if status.group.version == 4 and status.state == "joined":
                 return
@@ -370,7 +371,7 @@ def test_a_filter_that_cannot_be_changed_back_is_tried_again(
                 receiver.set_sources(GROUP4, [], mode="exclude")
             assert (await events.receive()).state == "failed"
             here.host.sysctl("net.ipv4.igmp_max_memberships", 20)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 assert (await events.receive()).state == "joined"
 
     hear(main, GROUP4)

@@ -28,12 +28,11 @@ from namespaces.network import (
 )
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, SOURCE_SPECIFIC, collect, everything
+from namespaces.sandbox import hush_news_of_groups
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MembershipStatus, MulticastReceiver
-
-# Seconds within which an interface that can be used again must be heard.
-SOON = 2.0
 
 
 async def settle() -> None:
@@ -726,6 +725,14 @@ def test_run_receiver_follows_as_well(network: Network, udp_port: int) -> None:
 # --- Who shares the host --------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["announced", "not announced"])
+def ends_of_groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux announces that a group has ended since 6.15. Before, it has to be looked for."""
+    if request.param == "not announced":
+        hush_news_of_groups(monkeypatch)
+
+
+@pytest.mark.usefixtures("ends_of_groups")
 @pytest.mark.parametrize("group", BOTH)
 @every_pace
 def test_two_receivers_of_a_group_both_hear_again_and_one_can_be_closed(
@@ -755,6 +762,7 @@ def test_two_receivers_of_a_group_both_hear_again_and_one_can_be_closed(
     here.host.run(main)
 
 
+@pytest.mark.usefixtures("ends_of_groups")
 @pytest.mark.parametrize("group", BOTH)
 @every_pace
 def test_another_programs_stale_membership_does_no_harm(
@@ -776,6 +784,51 @@ def test_another_programs_stale_membership_does_no_harm(
             talker_beside(here, group, udp_port).send(b"after")
             assert (await receiver.receive()).data == b"after"
             assert await everything(receiver) == []
+
+    here.host.run(main)
+
+
+@pytest.mark.usefixtures("ends_of_groups")
+@pytest.mark.parametrize("group", BOTH)
+def test_every_end_is_noticed_however_many_there_are(
+    network: Network, udp_port: int, group: str
+) -> None:
+    """Each stale membership that ends takes the one away that was joined after the last."""
+    here, _there = network.pair()
+
+    async def main() -> None:
+        stale = [here.listener(group, udp_port) for _ in range(3)]
+        async with (
+            trio_mcast.open_receiver(group, port=udp_port, interfaces="eth0") as receiver,
+            trio_mcast.open_sender(group, port=udp_port, interface="eth0"),
+        ):
+            here.delete()
+            here.create(with_index=here.index)
+            await wait_until_joined(receiver, here.host, group, "eth0")
+            for listener in stale:
+                listener.socket.close()
+                await wait_until_joined(receiver, here.host, group, "eth0")
+                talker_beside(here, group, udp_port).send(b"after")
+                assert (await receiver.receive()).data == b"after"
+
+    here.host.run(main)
+
+
+@pytest.mark.usefixtures("ends_of_groups")
+def test_who_does_not_follow_is_told_of_the_end(network: Network, udp_port: int) -> None:
+    here, _there = network.pair()
+
+    async def main() -> None:
+        stale = here.listener(GROUP4, udp_port)
+        here.delete()
+        here.create(with_index=here.index)
+        async with trio_mcast.open_receiver(
+            GROUP4, port=udp_port, interfaces="eth0", follow=False
+        ) as receiver:
+            stale.socket.close()
+            with pytest.raises(trio.BrokenResourceError), trio.fail_after(SOON):
+                await receiver.receive()
+            assert states(receiver) == ["waiting"]
 
     here.host.run(main)
 

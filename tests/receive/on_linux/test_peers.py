@@ -6,9 +6,10 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from namespaces.network import PATIENCE, Card, Network, wait_until
+from namespaces.network import Card, Network, wait_until
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, collect, everything
+from patience import PATIENCE
 
 import trio_mcast
 from trio_mcast import MulticastReceiver

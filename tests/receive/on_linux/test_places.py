@@ -10,11 +10,10 @@ import trio.testing
 from namespaces.network import Card, Network, wait_until_async
 from namespaces.receiving import BOTH, GROUP4, everything
 from namespaces.sandbox import refuse_call
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MulticastReceiver, SocketSetupError
-
-SOON = 2.0
 
 each_group = pytest.mark.parametrize("group", BOTH)
 

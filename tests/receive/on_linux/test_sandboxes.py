@@ -13,12 +13,11 @@ import trio.testing
 from namespaces.network import Card, Talker
 from namespaces.receiving import BOTH, GROUP4, GROUP6, collect
 from namespaces.sandbox import refuse_call
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import Interface, SocketSetupError
 from trio_mcast._machine import this_machine
-
-SOON = 2.0
 
 EPOLL_CTL_ADD = 1  # sys/epoll.h
 

@@ -10,8 +10,9 @@ import sys
 import textwrap
 
 import pytest
-from namespaces.network import PATIENCE, Network
+from namespaces.network import Network
 from namespaces.receiving import BOTH, GROUP4
+from patience import PATIENCE
 
 UNDER_SIGNALS = textwrap.dedent(
     """
@@ -57,7 +58,7 @@ UNDER_SIGNALS = textwrap.dedent(
             while seen < 800:
                 sent += await send_some(sender, len(sent))
                 # Also into waiting: for what was sent, and for nothing at all.
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     while len(found) + receiver.statistics().dropped_by_kernel < len(sent):
                         await trio.sleep(0)
                 await trio.sleep(0.002)

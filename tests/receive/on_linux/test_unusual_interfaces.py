@@ -7,10 +7,9 @@ import trio
 import trio.testing
 from namespaces.network import Card, wait_until_async
 from namespaces.receiving import BOTH, GROUP4
+from patience import SOON
 
 import trio_mcast
-
-SOON = 2.0
 
 each_group = pytest.mark.parametrize("group", BOTH)
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 from namespaces.network import Card, Network
 from namespaces.receiving import GROUP4, GROUP6, everything
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import InterfaceNotFoundError, MulticastError, MulticastReceiver
@@ -188,7 +189,7 @@ def test_without_loopback_a_neighbour_with_an_address_of_another_link_is_heard(
             async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
                 await sender.send(b"own")
             talker.send(b"neighbour")
-            with trio.fail_after(2):
+            with trio.fail_after(SOON):
                 assert (await receiver.receive()).data == b"neighbour"
             assert await everything(receiver) == []
 

@@ -7,11 +7,10 @@ import trio
 import trio.testing
 from namespaces.network import Card
 from namespaces.receiving import BOTH
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MulticastSender
-
-SOON = 2.0
 
 
 class Responder:

@@ -11,11 +11,11 @@ import trio
 from namespaces.network import Card, Network
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import AddressError, InterfaceNotFoundError, SendError, SocketSetupError
 
-SOON = 2.0
 LINK_LOCAL_GROUP = "ff12::4d43:1"
 
 each_group = pytest.mark.parametrize("group", BOTH)

@@ -13,6 +13,7 @@ import trio.testing
 from namespaces.network import Card, Host, Network
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, EVERY_SCOPE, GROUP4, GROUP6, collect, everything
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MulticastReceiver, MulticastSender
@@ -885,7 +886,7 @@ def test_a_refusal_of_the_kernel_is_not_taken_for_icmp(
 
     async def main() -> None:
         async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
-            with trio.fail_after(2), pytest.raises(trio_mcast.SendError) as caught:
+            with trio.fail_after(SOON), pytest.raises(trio_mcast.SendError) as caught:
                 await sender.send(bytes(65_530))
             assert caught.value.errno == errno.EMSGSIZE
 
@@ -1147,7 +1148,7 @@ def test_without_a_port_that_is_free_it_is_an_error_at_once(
     async def main() -> None:
         with one_port_for_all():
             async with trio_mcast.open_sender(group, port=udp_port, interface="eth0") as sender:
-                with trio.fail_after(2), pytest.raises(trio_mcast.MulticastError) as caught:
+                with trio.fail_after(SOON), pytest.raises(trio_mcast.MulticastError) as caught:
                     await NEEDING_A_PORT[way](sender)
         assert isinstance(caught.value, OSError)
         assert caught.value.errno == errno.EADDRINUSE

@@ -10,11 +10,10 @@ import trio
 import trio.testing
 from namespaces.network import Card, Network, no_descriptor_left, open_descriptors
 from namespaces.receiving import BOTH, GROUP4, GROUP6
+from patience import SOON
 
 import trio_mcast
 from trio_mcast import MulticastSender, SendError
-
-SOON = 2.0
 
 
 async def settle() -> None:
