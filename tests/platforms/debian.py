@@ -33,7 +33,6 @@ class Archive:
         if not Path(KEYRING).exists():
             raise SystemExit(f"{KEYRING} is not there: `apt-get install debian-archive-keyring`")
         self._folder = folder = cache.resolve() / f"apt-{suite}-{architecture}"
-        fresh = not folder.exists()
         for name in ("lists/partial", "archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
@@ -49,8 +48,9 @@ class Archive:
             f'Dir::Cache "{folder}"; Debug::NoLocking "true"; APT::Sandbox::User "";'
             'Acquire::Languages "none"; Acquire::Retries "3";'
         )
-        if fresh:
+        if not (folder / "updated").exists():
             self._apt("update")
+            (folder / "updated").touch()
 
     def _apt(self, *arguments: str) -> str:
         done = subprocess.run(
