@@ -477,7 +477,7 @@ class Card:
 
         Going down takes the IPv6 addresses away, moving to another host all of them.
         """
-        self._configure()
+        self.configure()
         self.wait_until_ready()
 
     def unplug(self) -> None:
@@ -519,7 +519,7 @@ class Card:
             f"address {there.mac} netns {network.path_of(there.host)}"
         )
         for card in (here, there):
-            card._configure()
+            card.configure()
         for card in (here, there):
             card.wait_until_ready()
 
@@ -532,7 +532,7 @@ class Card:
         self.host = host
         self.index = host.call(socket.if_nametoindex, self.name)
 
-    def _configure(self) -> None:
+    def configure(self) -> None:
         self.index = self.host.call(socket.if_nametoindex, self.name)
         if not self.ipv6:
             self.host.sysctl(f"net.ipv6.conf.{self.name}.disable_ipv6", 1)

@@ -34,7 +34,10 @@ from trio_mcast._plan.options import (
 from trio_mcast._plan.platforms import OptionName, Platform
 from trio_mcast._plan.windows import WINDOWS
 
-PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS]
+# Where 64 bits are aligned to 32, as on i386, ctypes cannot lay out structures of other processors.
+ALIGNS_LIKE_OTHERS = ctypes.alignment(ctypes.c_uint64) == 8
+
+PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS] if ALIGNS_LIKE_OTHERS else [LINUX_32BIT, MACOS]
 AF_INET6 = {LINUX: 10, LINUX_32BIT: 10, MACOS: 30, WINDOWS: 23}
 
 BYTES_4 = ctypes.c_uint8 * 4

@@ -18,7 +18,7 @@ KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 class Archive:
-    """A release of Debian for one architecture, as apt sees it; this machine's own apt stays as it is.
+    """A release of Debian for one architecture. This machine's own apt is left as it is.
 
     Args:
       cache: where the lists are kept

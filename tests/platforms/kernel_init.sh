@@ -13,7 +13,10 @@ for kind in proc sysfs devtmpfs; do
     case $kind in proc) at=proc ;; sysfs) at=sys ;; devtmpfs) at=dev ;; esac
     mount -t $kind none /new/$at
 done
-mkdir -p /new/dev/shm /new/dev/pts /new/lib/modules
+mkdir -p /new/dev/shm /new/dev/pts /new/dev/net /new/lib/modules
+mknod /new/dev/net/tun c 10 200
+ln -s /proc/self/fd /new/dev/fd
+for number in 0:stdin 1:stdout 2:stderr; do ln -s fd/${number%:*} /new/dev/${number#*:}; done
 mount -t devpts none /new/dev/pts
 for at in run dev/shm; do mount -t tmpfs none /new/$at; done
 . /settings # KERNEL, TOOLS: folders of this machine

@@ -4,7 +4,7 @@ The kernels are Debian's own, with all their modules, in QEMU. The machine that 
 files of this one, read-only, under a layer in memory, and no network but what the command makes
 itself. So whatever Python is installed for here runs there as well.
 
-QEMU emulates the processor, since KVM is seldom to be had; `TRIO_MCAST_ACCELERATOR` may name another
+QEMU emulates the processor, since KVM is seldom to be had; TRIO_MCAST_ACCELERATOR may name another
 way (``kvm``). Emulated, programs take some ten times as long as here.
 """
 

@@ -21,7 +21,7 @@ from trio_mcast import Datagram, list_interfaces
 from trio_mcast._machine import sources, this_machine
 from trio_mcast._machine.read_recvmsg import ReadBuffer, RecvmsgSocket
 from trio_mcast._machine.receiving import DATAGRAMS_PER_READ, Origin, ReceivingSocket
-from trio_mcast._plan.linux import LINUX
+from trio_mcast._machine.sockets import current_platform
 from trio_mcast._plan.packet_info import PACKET_INFO, packet_info_options
 from trio_mcast._plan.socket_plan import SocketPlan
 from trio_mcast.testing import make_interface
@@ -32,6 +32,8 @@ if sys.platform != "linux":
 from trio_mcast._machine import read_recvmmsg
 from trio_mcast._machine.read_recvmmsg import BatchBuffers, RecvmmsgSocket
 
+PLATFORM = current_platform()
+
 HOSTS = {4: "127.0.0.1", 6: "::1"}
 both_families = pytest.mark.parametrize("version", [4, 6])
 
@@ -41,7 +43,7 @@ NO_PLAN = SocketPlan(socket.AF_INET, (), None, ())  # reading asks for none
 
 
 def fast(buffers: BatchBuffers | None = None) -> OpenReader:
-    buffers = buffers or BatchBuffers(LINUX)
+    buffers = buffers or BatchBuffers(PLATFORM)
     return lambda sock, origin: RecvmmsgSocket(buffers, sock, NO_PLAN, origin)
 
 
@@ -50,7 +52,7 @@ def portable(buffers: ReadBuffer) -> OpenReader:
 
 
 FAST: OpenReader = fast()
-PORTABLE: OpenReader = portable(ReadBuffer(LINUX))
+PORTABLE: OpenReader = portable(ReadBuffer(PLATFORM))
 
 
 def origin(version: int, *, has_ancillary: bool = False) -> Origin:
@@ -82,7 +84,7 @@ def open_pair(version: int, **where: Any) -> Iterator[tuple[socket.socket, socke
 
 def ask_for_everything(version: Any, *socks: socket.socket) -> None:
     for sock in socks:
-        for option in packet_info_options(LINUX, version, PACKET_INFO):
+        for option in packet_info_options(PLATFORM, version, PACKET_INFO):
             sock.setsockopt(option.level, option.option, option.value)
 
 
@@ -269,7 +271,7 @@ def test_more_senders_than_are_remembered_are_told_apart(
     version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "_LIMIT", 7)
-    buffers = BatchBuffers(LINUX)
+    buffers = BatchBuffers(PLATFORM)
     with open_pair(version) as (sock, _), contextlib.ExitStack() as stack:
         talkers = [stack.enter_context(open_socket(version)) for _ in range(30)]
         for _ in range(3):
@@ -480,7 +482,7 @@ def test_an_endless_run_of_resets_ends() -> None:
 
 
 def test_a_cut_datagram_says_so() -> None:
-    buffers = ReadBuffer(LINUX)
+    buffers = ReadBuffer(PLATFORM)
     buffers.buffer = memoryview(bytearray(10))
     with open_pair(4) as (sock, _), open_socket(4) as talker:
         for size in (10, 11):
