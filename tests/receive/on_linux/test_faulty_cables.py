@@ -33,11 +33,18 @@ def dropped_by_queue(card: Card) -> int:
 
 
 async def hear_all(
-    here: Card, there: Card, port: int, group: str, expected: int | None = None
+    here: Card,
+    there: Card,
+    port: int,
+    group: str,
+    *,
+    count: int = COUNT,
+    expected: int | None = None,
 ) -> tuple[list[int], trio_mcast.ReceiverStatistics]:
     """What is heard of numbered datagrams, and what the receiver counts.
 
     Args:
+      count: how many are sent
       expected: how many come; None: that is found out by what the other end dropped
     """
     talker = there.talker(group, port)
@@ -53,13 +60,13 @@ async def hear_all(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(consume, receiver)
             before = dropped_by_queue(there)
-            for number in range(COUNT):
+            for number in range(count):
                 talker.send(b"%d" % number)
                 if not number % 50:
                     await trio.lowlevel.checkpoint()
 
             def is_all_there() -> bool:
-                coming = expected or COUNT - (dropped_by_queue(there) - before)
+                coming = expected or count - (dropped_by_queue(there) - before)
                 return len(heard) >= coming
 
             await wait_until_async(is_all_there, "all that was sent has come", patience=LONG)
@@ -96,7 +103,7 @@ def test_what_the_network_repeats_is_heard_twice(
     set_queue(there, "netem duplicate 100% limit 10000")
 
     async def main() -> None:
-        heard, statistics = await hear_all(here, there, udp_port, group, 2 * COUNT)
+        heard, statistics = await hear_all(here, there, udp_port, group, expected=2 * COUNT)
         assert heard == [number for number in range(COUNT) for _ in range(2)]
         assert_nothing_else_lost(heard, statistics)
 
@@ -109,12 +116,15 @@ def test_what_the_network_reorders_is_heard_in_the_order_of_its_coming(
 ) -> None:
     set_queue(there, "netem delay 20ms reorder 25% limit 10000")
     witness = here.listener(group, udp_port)
+    count = 200  # which the witness' buffer can hold
 
     async def main() -> None:
-        heard, statistics = await hear_all(here, there, udp_port, group, COUNT)
-        assert heard == [int(witness.receive_data()) for _ in range(COUNT)]
+        heard, statistics = await hear_all(
+            here, there, udp_port, group, count=count, expected=count
+        )
+        assert heard == [int(witness.receive_data()) for _ in range(count)]
         assert heard != sorted(heard)
-        assert sorted(heard) == list(range(COUNT))
+        assert sorted(heard) == list(range(count))
         assert_nothing_else_lost(heard, statistics)
 
     here.host.run(main)
