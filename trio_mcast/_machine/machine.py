@@ -79,13 +79,12 @@ class UdpErrors(NamedTuple):
 
 
 class Machine(ABC):
-    """A host with interfaces and sockets.
+    """A host with interfaces and sockets."""
 
-    Attributes:
-      platform: what it calls things, and what it can do
-    """
-
-    platform: Platform
+    @property
+    @abstractmethod
+    def platform(self) -> Platform:
+        """What it calls things, and what it can do."""
 
     # Interfaces
 

@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final, TypeAlias
 
 import trio
@@ -77,9 +78,29 @@ def current_platform() -> Platform:
         from .._plan.macos import MACOS
 
         return MACOS
-    from .._plan.linux import LINUX, LINUX_32BIT
+    from .._plan.linux import LINUX, LINUX_32BIT, without_binding
 
-    return LINUX if is_64bit else LINUX_32BIT
+    platform = LINUX if is_64bit else LINUX_32BIT
+    return platform if _may_bind_to_interface(platform) else without_binding(platform)
+
+
+@cache
+def _may_bind_to_interface(platform: Platform) -> bool:
+    """Whether Linux lets this program bind a socket to an interface.
+
+    Before Linux 5.7 that took CAP_NET_RAW. It still does for a socket that is bound to one when it
+    is made, as those of `ip vrf exec` are.
+    """
+    option = platform.bind_to_interface_by_name
+    assert option is not None
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.setsockopt(option.level, option.number, b"lo")
+    except PermissionError:
+        return False
+    except OSError:  # which says nothing of this right
+        pass
+    return True
 
 
 def open_planned_socket(plan: SocketPlan) -> socket.socket:

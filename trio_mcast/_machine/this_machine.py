@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from .._base.interface import Interface, IPVersion
+from .._plan.platforms import Platform
 from .._plan.socket_plan import SocketPlan
 from .machine import Changes, Machine, UdpErrors
 from .receiving import Origin, ReceivingSocket, ReceivingSockets, SocketSet
@@ -39,8 +40,11 @@ class ThisMachine(Machine):
         Args:
           make_socket: makes a UDP socket of an address family
         """
-        self.platform = current_platform()
         self._make_socket = make_socket
+
+    @property
+    def platform(self) -> Platform:
+        return current_platform()
 
     # `listing` is imported late: it takes a tenth of the time that importing the library does.
 
@@ -70,8 +74,8 @@ class ThisMachine(Machine):
         from . import proc
 
         try:
-            # Interfaces that are up have 224.0.0.1 or ff02::1, so a table without groups is made up,
-            # as by an emulator of Linux.
+            # Interfaces that are up have 224.0.0.1 or ff02::1, so a table without groups is none,
+            # but made up by an emulator of Linux, say.
             return proc.read_packed_groups() or None
         except OSError as error:
             if error.errno in EXHAUSTED:  # that says nothing of groups: it has to be asked again
@@ -127,7 +131,7 @@ class ThisMachine(Machine):
         return ReceivingSockets(self._open_receiving_socket, _open_socket_set)
 
     def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
-        make = _find_way_to_read()
+        make = _find_way_to_read(plan.sorts_strays)
         return make(carry_out(plan, self.platform, self.make_socket), plan, Origin.of(plan, port))
 
     def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
@@ -164,19 +168,22 @@ def _open_socket_set() -> SocketSet | None:
     return None
 
 
-def _find_way_to_read() -> OpenSocket:
+def _find_way_to_read(sorts_strays: bool = False) -> OpenSocket:
     """The best way to read that there is here.
 
     Reading never yields, so all sockets of a thread share their buffers.
+
+    Args:
+      sorts_strays: the socket gets more than it was opened for
     """
-    found: OpenSocket | None = getattr(_per_thread, "make", None)
-    if found is None:
-        found = _per_thread.make = _choose_way_to_read()
-    return found
+    known: dict[bool, OpenSocket] = _per_thread.__dict__.setdefault("ways_to_read", {})
+    if sorts_strays not in known:
+        known[sorts_strays] = _choose_way_to_read(sorts_strays)
+    return known[sorts_strays]
 
 
-def _choose_way_to_read() -> OpenSocket:
-    if sys.platform == "linux":
+def _choose_way_to_read(sorts_strays: bool) -> OpenSocket:
+    if sys.platform == "linux" and not sorts_strays:
         from . import read_recvmmsg
 
         if read_recvmmsg.IS_AVAILABLE:

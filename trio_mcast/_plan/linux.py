@@ -7,6 +7,7 @@ PA-RISC and SPARC number the options of SOL_SOCKET otherwise.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from .platforms import (
@@ -137,3 +138,18 @@ LINUX_32BIT: Final = replace(
     ),
 )
 """Linux for programs of 32 bit, whatever the kernel."""
+
+
+@cache
+def without_binding(platform: Platform) -> Platform:
+    """Linux for a program that may not bind its sockets to interfaces.
+
+    IPv4 tells interfaces apart all the same, by IP_MULTICAST_ALL; of IPv6 it shows where each
+    datagram has come in.
+    """
+    return replace(
+        platform,
+        bind_to_interface=None,
+        bind_to_interface_by_name=None,
+        delivers_strays_v6=True,
+    )

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from namespaces.network import Card, Talker
-from namespaces.receiving import BOTH, GROUP4, GROUP6, collect
+from namespaces.network import Card, Network, Talker
+from namespaces.receiving import (
+    BOTH,
+    EVERY_SCOPE,
+    GROUP4,
+    GROUP6,
+    SOURCE_SPECIFIC,
+    collect,
+    everything,
+)
 from namespaces.sandbox import refuse_call
 from patience import SOON
 
 import trio_mcast
 from trio_mcast import Interface, SocketSetupError
-from trio_mcast._machine import this_machine
+from trio_mcast._machine import sockets, this_machine
 
 EPOLL_CTL_ADD = 1  # sys/epoll.h
+SO_BINDTOIFINDEX = 62  # asm-generic/socket.h
 
 REFUSALS = [errno.ENOSYS, errno.EPERM]
 each_refusal = pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
@@ -82,6 +92,66 @@ def test_without_ipv6_multicast_all_ipv6_is_heard(
             talker.send(b"hello")
             with trio.fail_after(SOON):
                 assert (await receiver.receive()).data == b"hello"
+
+    here.host.run(main)
+
+
+@pytest.fixture
+def refuse_binding() -> Iterator[Callable[[], None]]:
+    """As before Linux 5.7 for ordinary users: no socket may be bound to an interface."""
+    forget = sockets._may_bind_to_interface.cache_clear
+
+    def refuse() -> None:
+        forget()
+        for option in (socket.SO_BINDTODEVICE, SO_BINDTOIFINDEX):
+            refuse_call("setsockopt", errno.EPERM, arg1=socket.SOL_SOCKET, arg2=option)
+
+    yield refuse
+    forget()
+
+
+@pytest.mark.parametrize("group", EVERY_SCOPE)
+def test_without_binding_interfaces_are_told_apart_all_the_same(
+    network: Network, udp_port: int, group: str, refuse_binding: Callable[[], None]
+) -> None:
+    """Here, another socket has joined on the other interface, from which Linux delivers as well."""
+    here, there = network.pair()
+    beside, beyond = network.link(here.host, "eth1", network.host("c"), "eth0")
+    beside.listener(group, udp_port)
+
+    async def main() -> None:
+        refuse_binding()
+        one = trio_mcast.open_receiver(group, port=udp_port, interfaces="eth0")
+        both = trio_mcast.open_receiver(group, port=udp_port, interfaces=["eth0", "eth1"])
+        async with one as one_receiver, both as both_receiver:
+            beyond.talker(group, udp_port).send(b"by eth1")
+            there.talker(group, udp_port).send(b"by eth0")
+            heard = {d.data: d.interface.name for d in await collect(both_receiver, 2)}
+            assert heard == {b"by eth1": "eth1", b"by eth0": "eth0"}
+            assert [d.data for d in await everything(one_receiver)] == [b"by eth0"]
+            assert await everything(both_receiver) == []
+
+    here.host.run(main)
+
+
+@pytest.mark.parametrize("group", SOURCE_SPECIFIC)
+def test_without_binding_sources_are_told_apart_all_the_same(
+    network: Network, udp_port: int, group: str, refuse_binding: Callable[[], None]
+) -> None:
+    here, there = network.pair()
+    wanted = there.ipv6 if ":" in group else there.ipv4
+    other = (wanted.rpartition(":")[0] + ":99") if ":" in group else "10.77.1.99"
+    there.add_address(f"{other}/{64 if ':' in group else 24}")
+
+    async def main() -> None:
+        refuse_binding()
+        async with trio_mcast.open_receiver(
+            group, port=udp_port, interfaces="eth0", sources=[wanted]
+        ) as receiver:
+            there.talker(group, udp_port, source=other).send(b"unwanted")
+            there.talker(group, udp_port, source=wanted).send(b"wanted")
+            assert (await receiver.receive()).data == b"wanted"
+            assert await everything(receiver) == []
 
     here.host.run(main)
 
