@@ -7,13 +7,14 @@ TRIO_MCAST_TEST_SLOWNESS says how many times as long tests should wait.
 
 import os
 
-_SLOWNESS = float(os.environ.get("TRIO_MCAST_TEST_SLOWNESS", "1"))
+SLOWNESS = float(os.environ.get("TRIO_MCAST_TEST_SLOWNESS", "1"))
+"""How many times as long as usual everything takes."""
 
-SOON = 2 * _SLOWNESS
+SOON = 2 * SLOWNESS
 """For what nothing but this process has to do."""
 
-PATIENCE = 5 * _SLOWNESS
+PATIENCE = 5 * SLOWNESS
 """For what involves the kernel, other threads or other programs."""
 
-LONG = 30 * _SLOWNESS
+LONG = 30 * SLOWNESS
 """For programs that have to start first, and for many things one after the other."""
