@@ -23,6 +23,29 @@ PORTABLE_TESTS = tuple(
         *("send", "testing"),
     )
 )
+# What depends on the kernel, its devices and its version.
+KERNEL_TESTS = tuple(
+    f"tests/{room}" for room in ("machine", "receive", "send", "doctor", "examples", "namespaces")
+)
+# Of these, what old kernels lack and what this machine's may not have: in ten minutes, emulated.
+SHORT_KERNEL_TESTS = tuple(
+    f"tests/{path}.py"
+    for path in (
+        *("receive/on_linux/test_devices", "receive/on_linux/test_faulty_cables"),
+        *("receive/on_linux/test_sandboxes", "machine/on_linux/test_watch_interfaces"),
+    )
+)
+KERNELS = ("5.10", "6.1", "6.12", "newest")
+
+# What runs on an emulated processor: QEMU passes few socket options on to the kernel.
+EMULATED_TESTS = (
+    *(path for path in PORTABLE_TESTS if path != "tests/cli"),
+    "tests/receive/on_linux/test_loopback.py",
+    *("--ignore-glob", "*/on_linux/*"),
+    *("--ignore", "tests/plan/test_abi.py", "--ignore", "tests/machine/test_sockets.py"),
+)
+USERLANDS = {"python3.14": (), "i386": (), "s390x": EMULATED_TESTS}
+
 FORMATTED = ("trio_mcast", "tests", "examples", "benchmarks", "noxfile.py")
 
 
@@ -101,6 +124,39 @@ def wheel(session: nox.Session) -> None:
     session.chdir(dist)
     session.run("python", "-W", "error", "-c", "import trio_mcast; print(trio_mcast.__version__)")
     session.run("python", "-c", "import trio_mcast as t; print(t.list_interfaces())")
+
+
+@nox.session
+@nox.parametrize("kernel", KERNELS)
+def kernels(session: nox.Session, kernel: str) -> None:
+    """The tests that need a kernel, on others than this machine's; docs/platforms-verified.
+
+    `nox -s "kernels(kernel='6.1')"` takes one of them, `nox -s kernels -- --short` the tests of
+    devices alone. Other arguments are passed on to pytest.
+    """
+    session.install(".[cli,test]")
+    tests = session.posargs or ["-q", *KERNEL_TESTS]
+    if tests == ["--short"]:
+        tests = ["-q", *SHORT_KERNEL_TESTS]
+    cache = Path(session.cache_dir, "kernels").resolve()
+    python = str(Path(session.bin, "python").absolute())
+    command = [python, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    slowly = {"TRIO_MCAST_TEST_SLOWNESS": "8"}
+    session.run("python", "tests/platforms/kernels.py", str(cache), kernel, *command, env=slowly)
+
+
+@nox.session
+@nox.parametrize("userland", tuple(USERLANDS))
+def userlands(session: nox.Session, userland: str) -> None:
+    """The tests on Pythons and processors that this machine lacks; docs/platforms-verified.
+
+    `nox -s "userlands(userland='i386')"` takes one of them. Arguments are passed on to pytest.
+    """
+    tests = session.posargs or ["-q", *USERLANDS[userland]]
+    slowly = {"TRIO_MCAST_TEST_SLOWNESS": "8"} if userland == "s390x" else {}
+    cache = Path(session.cache_dir, "userlands").resolve()
+    script = "tests/platforms/userlands.py"
+    session.run("python", script, str(cache), userland, *tests, env=slowly)
 
 
 @nox.session

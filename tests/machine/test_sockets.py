@@ -443,6 +443,17 @@ def test_dropped_datagrams_are_counted_by_the_kernel(udp_port: int) -> None:
         assert read_drop_count(receiver, LINUX) == 100 - kept
 
 
+def test_an_answer_that_is_no_count_is_not_taken_for_one() -> None:
+    """QEMU's emulation of Linux answers with four zeros."""
+
+    class Emulated(socket.socket):
+        def getsockopt(self, *_: object) -> bytes:  # type: ignore[override]
+            return bytes(4)
+
+    with Emulated(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        assert read_drop_count(sock, LINUX) is None
+
+
 @on_linux
 def test_queued_icmp_errors_are_thrown_away() -> None:
     with (

@@ -132,68 +132,86 @@ MESSAGES: list[tuple[list[Platform], int, int, bytes, dict[str, object]]] = [
         BOTH_LINUXES,
         0,
         8,
-        struct.pack("<i", 7) + bytes([10, 0, 0, 1]) + GROUP4,
+        struct.pack("=i", 7) + bytes([10, 0, 0, 1]) + GROUP4,
         {"destination": GROUP4, "interface_index": 7},
     ),
-    (BOTH_LINUXES, 0, 2, b"\x40\0\0\0", {"hop_limit": 64}),
+    (BOTH_LINUXES, 0, 2, struct.pack("=I", 0x40), {"hop_limit": 64}),
     (BOTH_LINUXES, 0, 1, b"\xb8", {"traffic_class": 0xB8}),
     (
         BOTH_LINUXES,
         41,
         50,
-        GROUP6 + b"\x07\0\0\0",
+        GROUP6 + struct.pack("=I", 0x07),
         {"destination": GROUP6, "interface_index": 7},
     ),
-    (BOTH_LINUXES, 41, 52, b"\xff\0\0\0", {"hop_limit": 255}),
-    (BOTH_LINUXES, 41, 67, b"\xb8\0\0\0", {"traffic_class": 0xB8}),
-    (BOTH_LINUXES, 17, 104, b"\x40\0\0\0", {"segment_size": 64}),
+    (BOTH_LINUXES, 41, 52, struct.pack("=I", 0xFF), {"hop_limit": 255}),
+    (BOTH_LINUXES, 41, 67, struct.pack("=I", 0xB8), {"traffic_class": 0xB8}),
+    (BOTH_LINUXES, 17, 104, struct.pack("=I", 0x40), {"segment_size": 64}),
     (
         [LINUX],
         1,
         35,
-        struct.pack("<qq", 1_763_834_000, 123_456_789),
+        struct.pack("=qq", 1_763_834_000, 123_456_789),
         {"timestamp": 1_763_834_000_123_456_789},
     ),
     (
         [LINUX_32BIT],
         1,
         35,
-        struct.pack("<II", 1_763_834_000, 123_456_789),
+        struct.pack("=II", 1_763_834_000, 123_456_789),
         {"timestamp": 1_763_834_000_123_456_789},
     ),
     (
         [LINUX_32BIT],
         1,
         35,
-        struct.pack("<ii", -(2**31), 5),
+        struct.pack("=ii", -(2**31), 5),
         {"timestamp": 2**31 * 10**9 + 5},
     ),
     (
         [MACOS],
         0,
         26,
-        struct.pack("<I", 7) + bytes(4) + GROUP4,
+        struct.pack("=I", 7) + bytes(4) + GROUP4,
         {"destination": GROUP4, "interface_index": 7},
     ),
     ([MACOS], 0, 24, b"\x40", {"hop_limit": 64}),
     ([MACOS], 0, 27, b"\xb8", {"traffic_class": 0xB8}),
-    ([MACOS], 41, 46, GROUP6 + b"\x07\0\0\0", {"destination": GROUP6, "interface_index": 7}),
-    ([MACOS], 41, 47, b"\x40\0\0\0", {"hop_limit": 64}),
-    ([MACOS], 41, 36, b"\xb8\0\0\0", {"traffic_class": 0xB8}),
+    (
+        [MACOS],
+        41,
+        46,
+        GROUP6 + struct.pack("=I", 0x07),
+        {"destination": GROUP6, "interface_index": 7},
+    ),
+    ([MACOS], 41, 47, struct.pack("=I", 0x40), {"hop_limit": 64}),
+    ([MACOS], 41, 36, struct.pack("=I", 0xB8), {"traffic_class": 0xB8}),
     (
         [MACOS],
         0xFFFF,
         2,
-        struct.pack("<qi4x", 1_763_834_000, 123_456),
+        struct.pack("=qi4x", 1_763_834_000, 123_456),
         {"timestamp": 1_763_834_000_123_456_000},
     ),
-    ([WINDOWS], 0, 19, GROUP4 + b"\x07\0\0\0", {"destination": GROUP4, "interface_index": 7}),
-    ([WINDOWS], 0, 4, b"\x40\0\0\0", {"hop_limit": 64}),
-    ([WINDOWS], 0, 3, b"\xb8\0\0\0", {"traffic_class": 0xB8}),
-    ([WINDOWS], 41, 19, GROUP6 + b"\x07\0\0\0", {"destination": GROUP6, "interface_index": 7}),
-    ([WINDOWS], 41, 21, b"\x40\0\0\0", {"hop_limit": 64}),
-    ([WINDOWS], 41, 39, b"\xb8\0\0\0", {"traffic_class": 0xB8}),
-    ([WINDOWS], 17, 3, b"\x40\0\0\0", {"segment_size": 64}),
+    (
+        [WINDOWS],
+        0,
+        19,
+        GROUP4 + struct.pack("=I", 0x07),
+        {"destination": GROUP4, "interface_index": 7},
+    ),
+    ([WINDOWS], 0, 4, struct.pack("=I", 0x40), {"hop_limit": 64}),
+    ([WINDOWS], 0, 3, struct.pack("=I", 0xB8), {"traffic_class": 0xB8}),
+    (
+        [WINDOWS],
+        41,
+        19,
+        GROUP6 + struct.pack("=I", 0x07),
+        {"destination": GROUP6, "interface_index": 7},
+    ),
+    ([WINDOWS], 41, 21, struct.pack("=I", 0x40), {"hop_limit": 64}),
+    ([WINDOWS], 41, 39, struct.pack("=I", 0xB8), {"traffic_class": 0xB8}),
+    ([WINDOWS], 17, 3, struct.pack("=I", 0x40), {"segment_size": 64}),
 ]
 CASES = [
     pytest.param(platform, level, kind, payload, said, id=f"{platform.name} {level}:{kind}")
@@ -227,8 +245,8 @@ def test_several_messages_come_together() -> None:
     found = read_ancillary_untrusted(
         LINUX,
         [
-            (1, 35, struct.pack("<qq", 1, 2)),
-            (0, 2, b"\x01\0\0\0"),
+            (1, 35, struct.pack("=qq", 1, 2)),
+            (0, 2, struct.pack("=I", 0x01)),
             (0, 999, b"unknown"),
             (0, 1, b"\0"),
         ],
@@ -258,11 +276,11 @@ def test_any_messages_are_survived(platform: Platform, items: list[tuple[int, in
 
 # header, where the payload begins, alignment: independently of the tables
 WIRE = {
-    LINUX: ("<Qii", 16, 8),
-    LINUX_32BIT: ("<Iii", 12, 4),
-    MACOS: ("<Iii", 12, 4),
-    WINDOWS: ("<Qii", 16, 8),
-    WINDOWS_32BIT: ("<Iii", 12, 4),
+    LINUX: ("=Qii", 16, 8),
+    LINUX_32BIT: ("=Iii", 12, 4),
+    MACOS: ("=Iii", 12, 4),
+    WINDOWS: ("=Qii", 16, 8),
+    WINDOWS_32BIT: ("=Iii", 12, 4),
 }
 
 
@@ -374,7 +392,7 @@ def test_alike_buffers_say_together_what_they_say_singly(
 some_messages = st.lists(messages, max_size=3)
 
 
-@given(platforms, st.lists(some_messages | st.just([(0, 2, b"\x40\0\0\0")]), max_size=6))
+@given(platforms, st.lists(some_messages | st.just([(0, 2, struct.pack("=I", 0x40))]), max_size=6))
 def test_different_buffers_say_together_what_they_say_singly(
     platform: Platform, batch: list[list[tuple[int, int, bytes]]]
 ) -> None:
@@ -391,7 +409,7 @@ def test_any_batch_is_survived(platform: Platform, buffers: list[bytes]) -> None
 
 
 def test_buffers_of_one_length_may_still_differ() -> None:
-    hop_limit, other = (0, 2, b"\x40\0\0\0"), (0, 99, b"\x40\0\0\0")
+    hop_limit, other = (0, 2, struct.pack("=I", 0x40)), (0, 99, struct.pack("=I", 0x40))
     alike, different = ([hop_limit] * 4, [hop_limit, other, hop_limit, other])
     for items in (alike, different, alike, [other] * 4, alike):
         buffers = [fill_control_buffer(LINUX, [item]) for item in items]
@@ -402,7 +420,7 @@ def test_buffers_of_one_length_may_still_differ() -> None:
 def test_a_batch_keeps_its_time_and_order() -> None:
     buffers = [
         fill_control_buffer(
-            MACOS, [(0xFFFF, 2, struct.pack("<qi4x", second, 7)), (0, 24, bytes([second]))]
+            MACOS, [(0xFFFF, 2, struct.pack("=qi4x", second, 7)), (0, 24, bytes([second]))]
         )
         for second in range(64)
     ]

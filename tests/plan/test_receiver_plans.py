@@ -302,8 +302,10 @@ def test_only_what_may_be_refused_is_optional() -> None:
         if option.optional
     }
     assert optional == {
+        (LINUX, "IP_MULTICAST_ALL"),
         (LINUX, "SO_RCVBUFFORCE"),
         (LINUX, "UDP_GRO"),
+        (LINUX_32BIT, "IP_MULTICAST_ALL"),
         (LINUX_32BIT, "SO_RCVBUFFORCE"),
         (LINUX_32BIT, "UDP_GRO"),
         (MACOS, "SO_RCVBUF"),

@@ -1,15 +1,25 @@
-"""What tests of plans write out by hand: addresses and structures as bytes, calls as tuples."""
+"""What tests of plans write out by hand: addresses and structures as bytes, calls as tuples.
+
+The numbers in them are those of little-endian processors. On others `test_options` compares with
+ctypes all the same.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from ipaddress import ip_interface
+
+import pytest
 
 from trio_mcast._base.interface import Interface
 from trio_mcast._plan.linux import LINUX, LINUX_32BIT
 from trio_mcast._plan.macos import MACOS
 from trio_mcast._plan.options import SocketOption
 from trio_mcast._plan.windows import WINDOWS
+
+if sys.byteorder != "little":
+    pytest.skip("the bytes are those of little-endian processors", allow_module_level=True)
 
 PLATFORMS = [LINUX, LINUX_32BIT, MACOS, WINDOWS]
 

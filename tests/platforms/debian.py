@@ -32,7 +32,8 @@ class Archive:
                 raise SystemExit(f"this needs `{program}`: Debian, Ubuntu or their kin")
         if not Path(KEYRING).exists():
             raise SystemExit(f"{KEYRING} is not there: `apt-get install debian-archive-keyring`")
-        self._folder = folder = cache.resolve() / f"apt-{suite}-{architecture}"
+        self._name = f"{suite}-{architecture}"
+        self._folder = folder = cache.resolve() / f"apt-{self._name}"
         for name in ("lists/partial", "archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
@@ -76,7 +77,8 @@ class Archive:
           only: those alone whose name begins with it
         """
         done = folder / ".packages"
-        if done.exists():
+        wanted = f"{self._name}: {' '.join(packages)} {only}\n"
+        if done.exists() and done.read_text().startswith(wanted):
             return
         files = [name for name in self.needed_by(*packages) if name.startswith(only)]
         self._apt("download", *(name.partition("_")[0] for name in files))
@@ -97,4 +99,4 @@ class Archive:
             if tar.returncode:
                 raise SystemExit(f"{path} cannot be unpacked")
             path.unlink()
-        done.write_text("\n".join(files) + "\n")
+        done.write_text(wanted + "\n".join(files) + "\n")

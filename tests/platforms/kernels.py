@@ -38,7 +38,9 @@ def main(cache: Path, name: str, command: list[str]) -> int:
     Archive(cache, TOOLS_SUITE).fill(tools.folder, *TOOLS)
     kernel = cache / f"kernel-{name}"
     Archive(cache, SUITES[name]).fill(kernel, "linux-image-amd64", only="linux-")
-    return run(tools, kernel, f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}")
+    kept = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("TRIO_MCAST")]
+    here = shlex.quote(os.getcwd())
+    return run(tools, kernel, f"cd {here} && exec env {shlex.join([*kept, *command])}")
 
 
 class Tools:

@@ -29,7 +29,7 @@ REQUIREMENTS: Final = (
     *("trio", "ifaddr", "cyclopts>=4", "rich>=13"),
     *("pytest>=8", "pytest-trio>=0.8", "hypothesis>=6.100"),
 )
-EMULATOR_SUITE: Final = "bookworm"
+EMULATORS_SUITE: Final = "sid"  # newer ones know more of the system calls
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Userland:
       suite: of Debian
       architecture: as Debian calls it
       python: the package, and the program
-      emulator: the package that has, and the program that is, qemu for its processor
+      emulator: the program that is qemu for its processor; empty: this machine runs it
       magic: the first bytes of its programs, and which bits of them count, for binfmt_misc
     """
 
@@ -60,7 +60,7 @@ _S390X_MAGIC: Final = (
 USERLANDS: Final = {
     "python3.14": Userland("sid", "amd64", "python3.14"),
     "i386": Userland("sid", "i386", "python3.14"),
-    "s390x": Userland("bookworm", "s390x", "python3.11", "qemu-s390x-static", _S390X_MAGIC),
+    "s390x": Userland("bookworm", "s390x", "python3.11", emulator="qemu-s390x", magic=_S390X_MAGIC),
 }
 
 
@@ -72,25 +72,22 @@ def main(cache: Path, name: str, arguments: list[str]) -> int:
     root = cache / f"userland-{name}"
     archive = Archive(cache, userland.suite, userland.architecture)
     archive.fill(root, "base-files", "bash", "coreutils", userland.python, *TOOLS)
-    install_emulator(cache, root, userland)
     packages = download_packages(cache)
     write_settings(root)
-    here = Path.cwd()
-    command = [userland.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    pytest = [userland.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     script = f"""
         set -e
-        mount --bind {shlex.quote(str(here))} {root}/project
+        mount --bind {shlex.quote(str(Path.cwd()))} {root}/project
         mount --bind {shlex.quote(str(packages))} {root}/packages
         for each in proc sys dev; do mount --rbind /$each {root}/$each; done
         mount -t tmpfs none {root}/run
         ip link set lo up
-        {register(userland)}
-        exec env -i {shlex.join(environment())} \
-            {shutil.which("chroot")} {root} \
-            /bin/bash -c {shlex.quote("cd /project && exec " + shlex.join(command))}
+        {register(cache, userland)}
+        exec env -i {shlex.join(environment())} {shutil.which("chroot")} {root} \
+            /bin/bash -c {shlex.quote("cd /project && exec " + shlex.join(pytest))}
     """
-    unshare = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--propagation", "slave"]
-    return subprocess.run([*unshare, "sh", "-c", script], check=False).returncode
+    spaces = ["--user", "--map-root-user", "--mount", "--net", "--propagation", "slave"]
+    return subprocess.run(["unshare", *spaces, "sh", "-c", script], check=False).returncode
 
 
 def environment() -> list[str]:
@@ -102,26 +99,21 @@ def environment() -> list[str]:
     ]
 
 
-def register(userland: Userland) -> str:
+def register(cache: Path, userland: Userland) -> str:
     """Have the kernel run the programs of another processor by the emulator.
 
     For this user namespace alone, which Linux can do since 6.7.
     """
     if not userland.emulator:
         return ""
+    folder = cache / "emulators"
+    Archive(cache, EMULATORS_SUITE).fill(folder, "qemu-user", only="qemu-user_")
     magic, mask = ("".join(f"\\x{byte:02x}" for byte in each) for each in userland.magic)
-    rule = f":emulated:M::{magic}:{mask}:/usr/bin/{userland.emulator}:F"
+    rule = f":emulated:M::{magic}:{mask}:{folder}/usr/bin/{userland.emulator}:F"
     return (
         "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && "
         f"printf %s {shlex.quote(rule)} > /proc/sys/fs/binfmt_misc/register"
     )
-
-
-def install_emulator(cache: Path, root: Path, userland: Userland) -> None:
-    if userland.emulator and not (root / "usr/bin" / userland.emulator).exists():
-        tools = cache / "emulators"
-        Archive(cache, EMULATOR_SUITE).fill(tools, "qemu-user-static", only="qemu-user-static")
-        shutil.copy(tools / "usr/bin" / userland.emulator, root / "usr/bin")
 
 
 def download_packages(cache: Path) -> Path:

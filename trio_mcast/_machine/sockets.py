@@ -263,9 +263,11 @@ def _read_queue_figures(sock: socket.socket, platform: Platform) -> bytes | None
         return None
     level, number, _name = platform.queue_figures
     try:
-        return sock.getsockopt(level, number, _MEMINFO_SIZE)
+        figures = sock.getsockopt(level, number, _MEMINFO_SIZE)
     except OSError:  # Linux before 4.12; gVisor and other sandboxes
         return None
+    # QEMU's emulation of Linux answers every option of this level with a single number.
+    return figures if len(figures) == _MEMINFO_SIZE else None
 
 
 def read_receive_buffer(sock: socket.socket, platform: Platform) -> int | None:

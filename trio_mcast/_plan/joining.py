@@ -15,6 +15,7 @@ from .options import (
     pack_group_source_req,
     pack_index_as_address,
     pack_ip_mreq,
+    pack_ip_mreqn,
     pack_ipv6_mreq,
 )
 from .platforms import OptionName, Platform
@@ -111,12 +112,17 @@ def _group_option(target: Target, name: OptionName, older: OptionName | None) ->
 
 
 def _older_group_option(target: Target, name: OptionName) -> SocketOption:
-    """For systems without ``MCAST_*``: Wine 8 is one, and takes no index for an address either."""
+    """For systems without ``MCAST_*``: Wine 8 and QEMU's emulation of Linux.
+
+    Wine takes no index for an address either.
+    """
     subject = f" {target}"
     index = target.interface.index
     if isinstance(target.group, IPv6Address):
         return named_option(name, pack_ipv6_mreq(target.group, index), subject)
     group = target.group
+    if target.family.interface_form == "ip_mreqn":
+        return named_option(name, pack_ip_mreqn(index, group=group), subject)
     by_address = [
         named_option(name, pack_ip_mreq(group, address.packed), f" {group} on {address}")
         for address in ipv4_addresses(target.interface)[:1]

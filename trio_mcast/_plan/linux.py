@@ -55,6 +55,8 @@ _V4: Final = Family(
     multicast_all=OptionName(IP, 49, "IP_MULTICAST_ALL"),
     most_sources=10,  # sysctl net.ipv4.igmp_max_msf
     report_errors=OptionName(IP, 11, "IP_RECVERR"),
+    older_join=OptionName(IP, 35, "IP_ADD_MEMBERSHIP"),
+    older_leave=OptionName(IP, 36, "IP_DROP_MEMBERSHIP"),
 )
 
 _V6: Final = Family(
@@ -74,6 +76,8 @@ _V6: Final = Family(
     v6_only=OptionName(IPV6, 26, "IPV6_V6ONLY"),
     most_sources=64,  # sysctl net.ipv6.mld_max_msf
     report_errors=OptionName(IPV6, 25, "IPV6_RECVERR"),
+    older_join=OptionName(IPV6, 20, "IPV6_ADD_MEMBERSHIP"),
+    older_leave=OptionName(IPV6, 21, "IPV6_DROP_MEMBERSHIP"),
 )
 
 _ANCILLARY: Final = (

@@ -128,16 +128,18 @@ def share_port_if_in_use(
     return ones(in_use), tuple(int_option(name, 0) for name in in_use)
 
 
-def keep_to_memberships(family: Family) -> tuple[SocketOption, ...]:
+def keep_to_memberships(platform: Platform, family: Family) -> tuple[SocketOption, ...]:
     """Keep away what only others have joined.
 
-    For IPv6 on Linux it does not tell interfaces apart, so it cannot stand alone. It is not needed
-    either, for the socket is bound to its group and its interface, and Linux before 4.20 has no
-    such option: without it a socket whose membership was lost may hear by somebody else's.
+    A socket that is bound to its group and its interface can do without: then, if its membership
+    was lost, it may hear by somebody else's. Linux before 4.20 does not have the option for IPv6,
+    nor does QEMU's emulation of Linux for IPv4. For IPv6 it does not tell interfaces apart, so it
+    cannot stand alone.
     """
     if family.multicast_all is None:
         return ()
-    return (int_option(family.multicast_all, 0, optional=family.version == 6),)
+    optional = family.version == 6 or platform.bind_to_interface is not None
+    return (int_option(family.multicast_all, 0, optional=optional),)
 
 
 def v6_only(family: Family) -> tuple[SocketOption, ...]:
