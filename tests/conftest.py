@@ -16,6 +16,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+from patience import SLOWNESS
+
+if SLOWNESS > 1:  # the examples of one run are as good as those of another
+    settings.register_profile("slow", max_examples=20)
+    settings.load_profile("slow")
 
 # The folders of tests that run on one system only.
 _FOLDERS = {"on_linux": "linux", "on_windows": "win32"}
