@@ -7,6 +7,7 @@ the package debian-archive-keyring has the keys.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -76,6 +77,11 @@ class Archive:
         Args:
           only: those alone whose name begins with it
         """
+        with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # several kernels may be run at once
+            self._fill(folder, packages, only)
+
+    def _fill(self, folder: Path, packages: tuple[str, ...], only: str) -> None:
         done = folder / ".packages"
         wanted = f"{self._name}: {' '.join(packages)} {only}\n"
         if done.exists() and done.read_text().startswith(wanted):
