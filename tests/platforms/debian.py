@@ -35,7 +35,8 @@ class Archive:
             raise SystemExit(f"{KEYRING} is not there: `apt-get install debian-archive-keyring`")
         self._name = f"{suite}-{architecture}"
         self._folder = folder = cache.resolve() / f"apt-{self._name}"
-        for name in ("lists/partial", "archives/partial"):
+        # What apt finds in its own archives it does not list as needed, so nothing is put there.
+        for name in ("lists/partial", "archives/partial", "packages"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         deb = f"deb [signed-by={KEYRING}] {MIRROR}"
@@ -58,7 +59,7 @@ class Archive:
         done = subprocess.run(
             ["apt-get", "-qq", *arguments],
             env={**os.environ, "APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C"},
-            cwd=self._folder / "archives",
+            cwd=self._folder / "packages",
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -94,7 +95,7 @@ class Archive:
             (folder / "usr" / name).mkdir(parents=True)
             (folder / name).symlink_to(f"usr/{name}")
         for package in files:
-            path = self._folder / "archives" / package
+            path = self._folder / "packages" / package
             tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE)
             with tar:
                 subprocess.run(
