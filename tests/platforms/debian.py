@@ -51,9 +51,6 @@ class Archive:
             f'Dir::Cache "{folder}"; Debug::NoLocking "true"; APT::Sandbox::User "";'
             'Acquire::Languages "none"; Acquire::Retries "3";'
         )
-        if not (folder / "updated").exists():
-            self._apt("update")
-            (folder / "updated").touch()
 
     def _apt(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -87,6 +84,7 @@ class Archive:
         wanted = f"{self._name}: {' '.join(packages)} {only}\n"
         if done.exists() and done.read_text().startswith(wanted):
             return
+        self._apt("update")
         files = [name for name in self.needed_by(*packages) if name.startswith(only)]
         self._apt("download", *(name.partition("_")[0] for name in files))
         shutil.rmtree(folder, ignore_errors=True)

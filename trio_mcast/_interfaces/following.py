@@ -13,7 +13,8 @@ with the same name, index and hardware address looks as it did. So the rules are
    socket that sends by it sends no more, too.
 2. IPv6 memberships are dropped when the interface was announced without a state for IPv6.
    A membership of either version is dropped if the kernel no longer lists the group there. It is
-   asked when it has announced the group's end or, for IPv6, a change of addresses. A group can end
+   asked when it has announced the group's end or, for IPv6, a change of addresses; one that
+   announces no end (Linux before 6.15) is asked again and again (`feed`). A group can end
    by no fault of ours: closing a socket whose membership is on an interface that was deleted is
    taken for the end of a membership on the one that has its index now, whoever's that is.
 3. A switch that snoops forgets a port that lost its carrier. When the carrier comes back Linux
