@@ -405,6 +405,35 @@ async def test_a_look_that_fails_for_want_of_something_is_made_again(
     share.close()
 
 
+async def test_groups_that_were_listed_once_are_looked_for_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """There may be a moment without any."""
+    machine = GroupMachine(ETH0)
+    share = follow_interfaces(machine, lambda: {HELD})
+    for groups in (frozenset({HELD}), None):
+        machine.groups = groups
+        with trio.move_on_after(5):
+            await share.wait()
+    machine.groups = frozenset()
+    assert (await share.wait()).ended == {HELD}
+    share.close()
+
+
+async def test_where_nothing_is_announced_a_group_ends_with_its_interface(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The interfaces are looked at as well as the groups."""
+    machine = WatchedMachine(ETH0, announces=False)
+    share = follow_interfaces(machine, lambda: {HELD})
+    machine.interfaces = (ETH1,)
+    change = await share.wait()
+    assert change.listing == (ETH1,)
+    assert change.dropped == {2}
+    assert change.ended == {HELD}
+    share.close()
+
+
 async def test_where_groups_cannot_be_listed_nobody_looks_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

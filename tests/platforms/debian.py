@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Final
 
 MIRROR: Final = "http://deb.debian.org"  # what it sends is checked against the keys
+CAUTION: Final = (  # whatever this machine's own settings say
+    *("-o", "APT::Get::AllowUnauthenticated=false"),
+    *("-o", "Acquire::AllowInsecureRepositories=false"),
+    *("-o", "APT::Update::Post-Invoke=", "-o", "APT::Update::Post-Invoke-Success="),
+)
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -47,6 +52,7 @@ class Archive:
         (folder / "apt.conf").write_text(
             f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};'
             f'Dir::Etc::SourceList "{folder}/sources.list"; Dir::Etc::SourceParts "/dev/null";'
+            'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";'
             f'Dir::State::Lists "{folder}/lists"; Dir::State::status "{folder}/status";'
             f'Dir::Cache "{folder}"; Debug::NoLocking "true"; APT::Sandbox::User "";'
             'Acquire::Languages "none"; Acquire::Retries "3";'
@@ -54,7 +60,7 @@ class Archive:
 
     def _apt(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["apt-get", "-qq", *arguments],
+            ["apt-get", "-qq", *CAUTION, *arguments],
             env={**os.environ, "APT_CONFIG": str(self._folder / "apt.conf"), "LC_ALL": "C"},
             cwd=self._folder / "packages",
             stdout=subprocess.PIPE,
@@ -75,8 +81,8 @@ class Archive:
         Args:
           only: those alone whose name begins with it
         """
-        with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # several kernels may be run at once
+        with open(self._folder.with_name("lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # several kernels may be started at once
             self._fill(folder, packages, only)
 
     def _fill(self, folder: Path, packages: tuple[str, ...], only: str) -> None:

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,15 +76,16 @@ def main(cache: Path, name: str, arguments: list[str]) -> int:
     packages = download_packages(cache)
     write_settings(root)
     pytest = [userland.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    new = shlex.quote(str(root))
     script = f"""
         set -e
-        mount --bind {shlex.quote(str(Path.cwd()))} {root}/project
-        mount --bind {shlex.quote(str(packages))} {root}/packages
-        for each in proc sys dev; do mount --rbind /$each {root}/$each; done
-        mount -t tmpfs none {root}/run
+        mount --bind {shlex.quote(str(Path.cwd()))} {new}/project
+        mount --bind {shlex.quote(str(packages))} {new}/packages
+        for each in proc sys dev; do mount --rbind /$each {new}/$each; done
+        mount -t tmpfs none {new}/run
         ip link set lo up
         {register(cache, userland)}
-        exec env -i {shlex.join(environment())} {shutil.which("chroot")} {root} \
+        exec env -i {shlex.join(environment())} {shutil.which("chroot")} {new} \
             /bin/bash -c {shlex.quote("cd /project && exec " + shlex.join(pytest))}
     """
     spaces = ["--user", "--map-root-user", "--mount", "--net", "--propagation", "slave"]
@@ -111,7 +113,7 @@ def register(cache: Path, userland: Userland) -> str:
     magic, mask = ("".join(f"\\x{byte:02x}" for byte in each) for each in userland.magic)
     rule = f":emulated:M::{magic}:{mask}:{folder}/usr/bin/{userland.emulator}:F"
     return (
-        "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && "
+        "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; "
         f"printf %s {shlex.quote(rule)} > /proc/sys/fs/binfmt_misc/register"
     )
 
@@ -122,7 +124,9 @@ def download_packages(cache: Path) -> Path:
     if not folder.exists():
         pure = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py"]
         pip = [sys.executable, "-m", "pip", "--quiet", "install", *pure, "--abi", "none"]
-        subprocess.run([*pip, "--target", folder, *REQUIREMENTS], check=True)
+        with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+            subprocess.run([*pip, "--target", f"{unfinished}/new", *REQUIREMENTS], check=True)
+            os.rename(f"{unfinished}/new", folder)
     return folder
 
 

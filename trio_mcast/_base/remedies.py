@@ -196,9 +196,7 @@ _NOTES: Final = {
         "",
     ),
     "EPERM": (
-        "A firewall forbids it, or the system wants a privilege for it (binding a socket to an "
-        "interface is free for everyone since Linux 5.7). `sudo nft list ruleset` shows the "
-        "firewall's rules.",
+        "A firewall or a sandbox forbids it. `sudo nft list ruleset` shows the firewall's rules.",
         "firewall-drop",
     ),
     "EACCES": (

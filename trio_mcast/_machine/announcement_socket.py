@@ -8,11 +8,16 @@ import socket
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import Final
 
 import trio
 
 from .._interfaces.following import Event, EventsLost
 from .machine import Changes
+
+# More was announced than the buffer holds; or something that QEMU's emulation of Linux could not
+# translate.
+_LOSSES: Final = frozenset({errno.ENOBUFS, errno.EINVAL})
 
 
 class AnnouncementSocket(Changes):
@@ -40,7 +45,7 @@ class AnnouncementSocket(Changes):
             except BlockingIOError:
                 return events
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                if error.errno not in _LOSSES:
                     raise
                 events.append(EventsLost())
             else:

@@ -40,17 +40,15 @@ _Feeds: TypeAlias = "dict[Machine, InterfaceFeed]"
 _feeds: Final[trio.lowlevel.RunVar[_Feeds]] = trio.lowlevel.RunVar("trio_mcast feeds")
 
 
-Groups: TypeAlias = "Set[tuple[int, bytes]]"
-"""Groups that are joined, each on an interface: (index, packed address)."""
-
-HoldsGroups: TypeAlias = Callable[[], Groups]
+HeldGroups: TypeAlias = "Callable[[], Set[tuple[int, bytes]]]"
+"""Tells which groups are held, and where: (interface index, packed address)."""
 
 
-def follow_interfaces(machine: Machine, holds_groups: HoldsGroups | None = None) -> FeedShare:
+def follow_interfaces(machine: Machine, held_groups: HeldGroups | None = None) -> FeedShare:
     """A share in the feed of a machine. From now on nothing that happens is missed. Close it.
 
     Args:
-      holds_groups: tells which groups are held. None: never any
+      held_groups: tells which groups are held. None: never any
 
     Raises:
       SocketSetupError: the interfaces cannot be listed
@@ -64,7 +62,7 @@ def follow_interfaces(machine: Machine, holds_groups: HoldsGroups | None = None)
     if feed is None:
         feed = feeds[machine] = InterfaceFeed(machine)
     try:
-        return feed.open_share(holds_groups)
+        return feed.open_share(held_groups)
     except BaseException:
         feed.close_if_unused()
         raise
@@ -75,12 +73,12 @@ class FeedShare:
 
     Attributes:
       listing: the interfaces as they were when this was opened, or when a change was last taken
-      holds_groups: tells which groups are held; None: never any
+      held_groups: tells which groups are held; None: never any
     """
 
-    def __init__(self, feed: InterfaceFeed, holds_groups: HoldsGroups | None) -> None:
+    def __init__(self, feed: InterfaceFeed, held_groups: HeldGroups | None) -> None:
         self.listing: tuple[Interface, ...] = ()
-        self.holds_groups: HoldsGroups | None = holds_groups
+        self.held_groups: HeldGroups | None = held_groups
         self._feed = feed
         self._pending: Change | None = None
         self._parked = trio.lowlevel.ParkingLot()  # while another share reads
@@ -230,7 +228,7 @@ class InterfaceFeed:
         self._has_lost_track = False  # nothing is known until a look succeeds
         self._next_poll = trio.current_time() + _POLL_SECONDS
         self._waiting_until = trio.CancelScope()
-        self._can_list_groups = True  # as long as the contrary is not seen
+        self._lists_groups: bool | None = None  # not known
         # In this order, so that nothing is missed between the two.
         with naming_step("listen to changes of the network interfaces"):
             self._changes = machine.open_changes()
@@ -242,10 +240,10 @@ class InterfaceFeed:
             self._close_changes()
             raise
 
-    def open_share(self, holds_groups: HoldsGroups | None) -> FeedShare:
+    def open_share(self, held_groups: HeldGroups | None) -> FeedShare:
         """A share whose listing is up to date, and which is told what happens from now on."""
         self.catch_up()
-        share = FeedShare(self, holds_groups)
+        share = FeedShare(self, held_groups)
         share.listing = self._listing
         self._shares[share] = None
         self._waiting_until.deadline = self._next_look()
@@ -310,7 +308,8 @@ class InterfaceFeed:
     @property
     def _looks_for_groups(self) -> bool:
         is_told = self._changes is not None and self._changes.announces_groups
-        return self._can_list_groups and not is_told and any(s.holds_groups for s in self._shares)
+        is_asked = self._lists_groups is not False and not is_told
+        return is_asked and any(share.held_groups is not None for share in self._shares)
 
     def _find_ended(self) -> Iterable[GroupEnded]:
         """The groups that somebody holds and the system lists no more, if it announces no end."""
@@ -320,13 +319,13 @@ class InterfaceFeed:
             groups = self._machine.list_groups()
         except OSError:  # out of descriptors: nothing is known to have ended
             return ()
-        self._can_list_groups = groups is not None
+        self._lists_groups = groups is not None or bool(self._lists_groups)
         if groups is None:
             return ()
         held = set[tuple[int, bytes]]()
         for share in self._shares:
-            if share.holds_groups is not None:
-                held |= share.holds_groups()
+            if share.held_groups is not None:
+                held |= share.held_groups()
         return [GroupEnded(index, group) for index, group in held - groups]
 
     @property
@@ -386,7 +385,7 @@ class InterfaceFeed:
         before = self._listing
         # Groups end whenever any program on the host leaves one. That changes no interface, and a
         # listing of hundreds takes milliseconds.
-        if not events or not all(isinstance(event, GroupEnded) for event in events):
+        if not is_complete or not all(isinstance(event, GroupEnded) for event in events):
             self._listing = self._machine.list_interfaces()
         if not is_complete:
             events += compare_listings(before, self._listing)

@@ -8,8 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 import trio
@@ -68,7 +67,17 @@ def kernel_error(number: int) -> OSError:
 
 
 def current_platform() -> Platform:
-    """The platform table of the system that this program runs on."""
+    """The platform table of the system that this program runs on, as far as it may use it."""
+    platform = system_platform()
+    if sys.platform == "linux" and not _may_bind_to_interface(platform):
+        from .._plan.linux import without_binding
+
+        return without_binding(platform)
+    return platform
+
+
+def system_platform() -> Platform:
+    """As `current_platform`, whatever the program may do."""
     is_64bit = struct.calcsize("P") == 8
     if sys.platform == "win32":
         from .._plan.windows import WINDOWS, WINDOWS_32BIT
@@ -78,13 +87,11 @@ def current_platform() -> Platform:
         from .._plan.macos import MACOS
 
         return MACOS
-    from .._plan.linux import LINUX, LINUX_32BIT, without_binding
+    from .._plan.linux import LINUX, LINUX_32BIT
 
-    platform = LINUX if is_64bit else LINUX_32BIT
-    return platform if _may_bind_to_interface(platform) else without_binding(platform)
+    return LINUX if is_64bit else LINUX_32BIT
 
 
-@cache
 def _may_bind_to_interface(platform: Platform) -> bool:
     """Whether Linux lets this program bind a socket to an interface.
 
@@ -93,14 +100,12 @@ def _may_bind_to_interface(platform: Platform) -> bool:
     """
     option = platform.bind_to_interface_by_name
     assert option is not None
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
             probe.setsockopt(option.level, option.number, b"lo")
-    except PermissionError:
-        return False
-    except OSError:  # which says nothing of this right
-        pass
-    return True
+        except PermissionError:
+            return False
+    return True  # or it will be told when the receiver's own socket is made
 
 
 def open_planned_socket(plan: SocketPlan) -> socket.socket:
@@ -113,7 +118,7 @@ def open_planned_socket(plan: SocketPlan) -> socket.socket:
       SocketSetupError: the kernel refused a step, which `.step` names
     """
     check_type("plan", plan, SocketPlan, "what plan_receiver() or plan_sender() returned")
-    return carry_out(plan, current_platform(), make_udp_socket)
+    return carry_out(plan, system_platform(), make_udp_socket)
 
 
 def make_udp_socket(family: int) -> socket.socket:

@@ -23,6 +23,7 @@ from .sockets import (
     current_platform,
     make_udp_socket,
     naming_step,
+    system_platform,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ThisMachine(Machine):
         Args:
           make_socket: makes a UDP socket of an address family
         """
+        self._system = system_platform()
         self._make_socket = make_socket
 
     @property
@@ -74,9 +76,7 @@ class ThisMachine(Machine):
         from . import proc
 
         try:
-            # Interfaces that are up have 224.0.0.1 or ff02::1, so a table without groups is none,
-            # but made up by an emulator of Linux, say.
-            return proc.read_packed_groups() or None
+            return proc.read_packed_groups()
         except OSError as error:
             if error.errno in EXHAUSTED:  # that says nothing of groups: it has to be asked again
                 raise
@@ -132,10 +132,10 @@ class ThisMachine(Machine):
 
     def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
         make = _find_way_to_read(plan.sorts_strays)
-        return make(carry_out(plan, self.platform, self.make_socket), plan, Origin.of(plan, port))
+        return make(carry_out(plan, self._system, self.make_socket), plan, Origin.of(plan, port))
 
     def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
-        return SystemSendingSocket(plan, self.platform, self.make_socket, self.may_segment)
+        return SystemSendingSocket(plan, self._system, self.make_socket, self.may_segment)
 
     def make_socket(self, family: int) -> socket.socket:
         """A UDP socket of an address family."""
@@ -187,16 +187,16 @@ def _choose_way_to_read(sorts_strays: bool) -> OpenSocket:
         from . import read_recvmmsg
 
         if read_recvmmsg.IS_AVAILABLE:
-            batches = read_recvmmsg.BatchBuffers(current_platform())
+            batches = read_recvmmsg.BatchBuffers(system_platform())
             return partial(read_recvmmsg.RecvmmsgSocket, batches)
     if sys.platform == "win32":
         from .read_wsarecvmsg import WinsockBuffer, WinsockSocket
         from .winsock import Winsock
 
-        return partial(WinsockSocket, WinsockBuffer(current_platform(), Winsock()))
+        return partial(WinsockSocket, WinsockBuffer(system_platform(), Winsock()))
     from .read_recvmsg import ReadBuffer, RecvmsgSocket
 
-    return partial(RecvmsgSocket, ReadBuffer(current_platform()))
+    return partial(RecvmsgSocket, ReadBuffer(system_platform()))
 
 
 if sys.platform == "linux":

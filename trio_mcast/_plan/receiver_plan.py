@@ -233,7 +233,7 @@ class ReceiverPlanner:
             options = (
                 *ones(platform.share_port),
                 *_keep_to_interface(platform, interface),
-                *keep_to_memberships(platform, family),
+                *keep_to_memberships(family, is_bound=platform.bind_to_interface is not None),
                 *v6_only(family),
                 *_ask_for_buffer(platform, self._receive_buffer),
                 *packet_info_options(platform, version, wanted, destination=sorts_strays),

@@ -235,7 +235,7 @@ def _port_of_others(platform: Platform, family: Family) -> tuple[SocketOption, .
     A sender bound there would also be handed the groups that others have joined, and keep them in
     its buffer for ever (seen on Linux 6.18, both IP versions).
     """
-    return (*ones(platform.share_port), *keep_to_memberships(platform, family))
+    return (*ones(platform.share_port), *keep_to_memberships(family, is_bound=False))
 
 
 def _send_by(target: Target, sender: IPAddress | None) -> SocketOption:

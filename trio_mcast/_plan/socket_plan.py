@@ -128,18 +128,19 @@ def share_port_if_in_use(
     return ones(in_use), tuple(int_option(name, 0) for name in in_use)
 
 
-def keep_to_memberships(platform: Platform, family: Family) -> tuple[SocketOption, ...]:
+def keep_to_memberships(family: Family, *, is_bound: bool) -> tuple[SocketOption, ...]:
     """Keep away what only others have joined.
 
-    A socket that is bound to its group and its interface can do without: then, if its membership
-    was lost, it may hear by somebody else's. Linux before 4.20 does not have the option for IPv6,
-    nor does QEMU's emulation of Linux for IPv4. For IPv6 it does not tell interfaces apart, so it
-    cannot stand alone.
+    For IPv6 on Linux it does not tell interfaces apart, so it cannot stand alone. Linux before 4.20
+    has no such option for IPv6, and QEMU's emulation of Linux for none.
+
+    Args:
+      is_bound: the socket is bound to its group and its interface, so that it can do without: then,
+        if its membership was lost, it may hear by somebody else's
     """
     if family.multicast_all is None:
         return ()
-    optional = family.version == 6 or platform.bind_to_interface is not None
-    return (int_option(family.multicast_all, 0, optional=optional),)
+    return (int_option(family.multicast_all, 0, optional=is_bound or family.version == 6),)
 
 
 def v6_only(family: Family) -> tuple[SocketOption, ...]:

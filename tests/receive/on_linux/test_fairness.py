@@ -6,13 +6,11 @@ import math
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 import trio
 import trio.testing
 from namespaces.network import Card, Network, Talker, wait_until_async
-from patience import SLOWNESS
 
 import trio_mcast
 
@@ -23,6 +21,9 @@ PAIRS = [(LOUD, QUIET), (LOUD6, QUIET6), (LOUD, QUIET6), (LOUD6, QUIET)]
 # A read of one socket takes so many datagrams at most (more where the kernel merges them: those
 # come in pieces of 64 too).
 READ = 64
+
+# Those that a receiver has read come before what comes later.
+HELD = 256
 
 
 def talker_beside(here: Card, group: str, port: int) -> Talker:
@@ -206,12 +207,12 @@ def test_other_tasks_run_between_the_reads_of_a_loud_group(
     here.host.run(main)
 
 
-# --- By the clock ---------------------------------------------------------------------------------
+# --- Beside a flood -------------------------------------------------------------------------------
 
 FLOOD = textwrap.dedent(
     """
-    import socket, struct, sys, time
-    group, port, index, seconds, rate = sys.argv[1:]
+    import socket, struct, sys
+    group, port, index = sys.argv[1:]
     six = ":" in group
     made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
     if six:
@@ -221,47 +222,44 @@ FLOOD = textwrap.dedent(
         made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, choice)
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.monotonic()
-    sent = 0
-    while (elapsed := time.monotonic() - began) < float(seconds):
-        while sent < elapsed * float(rate):
-            made.sendto(b"loud" * 16, (group, int(port)))
-            sent += 1
-        time.sleep(0.001)
-    print(sent, flush=True)
+    while True:
+        made.sendto(b"loud" * 16, (group, int(port)))
     """
 )
 
 
 @pytest.mark.parametrize(("loud", "quiet"), PAIRS[:2])
 @pytest.mark.parametrize("way", ["one receiver", "two receivers"])
-def test_a_quiet_group_beside_a_flood_is_heard_within_20_milliseconds(
+def test_a_quiet_group_beside_a_flood_is_heard_after_a_few_reads_of_that(
     here: Card, there: Card, udp_port: int, loud: str, quiet: str, way: str
 ) -> None:
-    """At the 99th percentile, and none of it is lost. 1 s each, since percentiles need numbers."""
+    """Another program sends as fast as it can. Of the quiet group nothing is late, or lost."""
     flood = there.host.program(
-        sys.executable,
-        "-c",
-        FLOOD,
-        *(loud, str(udp_port), str(there.index), str(1.0 * SLOWNESS), str(30_000 / SLOWNESS)),
+        *(sys.executable, "-c", FLOOD),
+        *(loud, str(udp_port), str(there.index)),
         stdin=subprocess.PIPE,
     )
     assert flood.stdout is not None
     assert flood.stdin is not None
     assert flood.stdout.readline() == b"ready\n"
     talker = talker_beside(here, quiet, udp_port)
-    count = 200
+    count = 100
 
     async def main() -> None:
-        delays: list[float] = []
-        heard: dict[bytes, int] = {}
+        loud_heard = 0
+        heard_meanwhile: list[int] = []
 
         async def consume(receiver: trio_mcast.MulticastReceiver) -> None:
+            nonlocal loud_heard
             async for datagram in receiver:
                 if datagram.data.startswith(b"loud"):
-                    heard[b"loud"] = heard.get(b"loud", 0) + 1
+                    loud_heard += 1
                 else:
-                    delays.append(time.monotonic() - float(datagram.data))
+                    heard_meanwhile.append(loud_heard - int(datagram.data))
+
+        async def hear_more(number: int) -> None:
+            until = loud_heard + number
+            await wait_until_async(lambda: loud_heard >= until, "the flood goes on")
 
         async with trio.open_nursery() as nursery:
             if way == "one receiver":
@@ -277,18 +275,18 @@ def test_a_quiet_group_beside_a_flood_is_heard_within_20_milliseconds(
             assert flood.stdin is not None
             flood.stdin.write(b"go\n")
             flood.stdin.flush()
-            await wait_until_async(lambda: heard.get(b"loud", 0) >= 100, "the flood has begun")
             for _ in range(count):
-                talker.send(str(time.monotonic()).encode())
-                await trio.sleep(0.004 * SLOWNESS)
-            await wait_until_async(lambda: len(delays) == count, "every quiet datagram was heard")
+                await hear_more(50)
+                talker.send(b"%d" % loud_heard)
+            await wait_until_async(
+                lambda: len(heard_meanwhile) == count, "all that is quiet is heard"
+            )
             statistics = [r.statistics() for r in receivers]
             nursery.cancel_scope.cancel()
-        assert heard[b"loud"] > 1000, "it was no flood"
         quiet_figures = [m for s in statistics for m in s.memberships if str(m.group) == quiet]
         assert [m.dropped_by_kernel for m in quiet_figures] == [0]
-        delays.sort()
-        assert delays[math.ceil(0.99 * count) - 1] < 0.020 * SLOWNESS, delays[-10:]
+        heard_meanwhile.sort()
+        assert heard_meanwhile[math.ceil(0.9 * count) - 1] <= HELD + 8 * READ, heard_meanwhile
 
     here.host.run(main)
 
@@ -298,6 +296,6 @@ async def _hold_open(
     port: int,
     task_status: trio.TaskStatus[trio_mcast.MulticastReceiver] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    async with trio_mcast.open_receiver(*groups, port=port) as receiver:
+    async with trio_mcast.open_receiver(*groups, port=port, max_buffered=HELD) as receiver:
         task_status.started(receiver)
         await trio.sleep_forever()

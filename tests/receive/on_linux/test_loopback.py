@@ -6,15 +6,20 @@ requests that cables between namespaces take.
 
 from __future__ import annotations
 
+import pytest
 import trio
 from namespaces.receiving import GROUP4, everything
 from patience import PATIENCE
 
 import trio_mcast
+from trio_mcast._machine import feed
 
 
-async def test_what_is_sent_there_is_heard_there(udp_port: int) -> None:
+async def test_what_is_sent_there_is_heard_there(
+    udp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """IPv4, which needs no route there. Of other groups on that port nothing is heard."""
+    monkeypatch.setattr(feed, "_POLL_SECONDS", 0.05)
     with trio.fail_after(PATIENCE):
         async with (
             trio_mcast.open_receiver(
@@ -23,6 +28,7 @@ async def test_what_is_sent_there_is_heard_there(udp_port: int) -> None:
             trio_mcast.open_receiver("233.252.0.2", port=udp_port, interfaces="lo") as other,
             trio_mcast.open_sender(GROUP4, port=udp_port, interface="lo", hop_limit=3) as sender,
         ):
+            events = receiver.events()
             await sender.send(b"one")
             await sender.send_batch([b"two", b"three"])
             heard = [await receiver.receive() for _ in range(3)]
@@ -34,6 +40,10 @@ async def test_what_is_sent_there_is_heard_there(udp_port: int) -> None:
             assert receiver.statistics().datagrams_received == 3
             assert sender.statistics().datagrams_sent == 3
             assert await everything(other) == []
+            with trio.move_on_after(0.2) as looks:  # some, at groups that are still there
+                await events.receive()
+            assert looks.cancelled_caught
+            assert [m.error for m in receiver.memberships()] == [None]
             await receiver.leave(GROUP4)
             await sender.send(b"late")
             assert await everything(receiver) == []

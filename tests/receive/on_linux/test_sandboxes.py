@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from patience import SOON
 
 import trio_mcast
 from trio_mcast import Interface, SocketSetupError
-from trio_mcast._machine import sockets, this_machine
+from trio_mcast._machine import this_machine
 
 EPOLL_CTL_ADD = 1  # sys/epoll.h
 SO_BINDTOIFINDEX = 62  # asm-generic/socket.h
@@ -96,23 +95,15 @@ def test_without_ipv6_multicast_all_ipv6_is_heard(
     here.host.run(main)
 
 
-@pytest.fixture
-def refuse_binding() -> Iterator[Callable[[], None]]:
+def refuse_binding() -> None:
     """As before Linux 5.7 for ordinary users: no socket may be bound to an interface."""
-    forget = sockets._may_bind_to_interface.cache_clear
-
-    def refuse() -> None:
-        forget()
-        for option in (socket.SO_BINDTODEVICE, SO_BINDTOIFINDEX):
-            refuse_call("setsockopt", errno.EPERM, arg1=socket.SOL_SOCKET, arg2=option)
-
-    yield refuse
-    forget()
+    for option in (socket.SO_BINDTODEVICE, SO_BINDTOIFINDEX):
+        refuse_call("setsockopt", errno.EPERM, arg1=socket.SOL_SOCKET, arg2=option)
 
 
 @pytest.mark.parametrize("group", EVERY_SCOPE)
 def test_without_binding_interfaces_are_told_apart_all_the_same(
-    network: Network, udp_port: int, group: str, refuse_binding: Callable[[], None]
+    network: Network, udp_port: int, group: str
 ) -> None:
     """Here, another socket has joined on the other interface, from which Linux delivers as well."""
     here, there = network.pair()
@@ -136,7 +127,7 @@ def test_without_binding_interfaces_are_told_apart_all_the_same(
 
 @pytest.mark.parametrize("group", SOURCE_SPECIFIC)
 def test_without_binding_sources_are_told_apart_all_the_same(
-    network: Network, udp_port: int, group: str, refuse_binding: Callable[[], None]
+    network: Network, udp_port: int, group: str
 ) -> None:
     here, there = network.pair()
     wanted = there.ipv6 if ":" in group else there.ipv4
