@@ -11,7 +11,7 @@ import pytest
 import trio
 from namespaces.network import Card, open_descriptors, wait_until_async
 from namespaces.receiving import BOTH, GROUP4, GROUP6
-from patience import PATIENCE
+from patience import LONG
 
 import trio_mcast
 from trio_mcast import MulticastReceiver, MulticastSender
@@ -31,7 +31,7 @@ def run_on_a_queue(main: Main) -> None:
         main, run_sync_soon_threadsafe=calls.put, done_callback=outcomes.append
     )
     while not outcomes:
-        calls.get(timeout=2 * PATIENCE)()
+        calls.get(timeout=LONG)()
     outcomes[0].unwrap()
 
 
@@ -56,7 +56,7 @@ def run_as_guest(here: Card, run: Callable[[Main], None], main: Main) -> None:
     """Run it here, and see that nothing is left."""
 
     async def in_time() -> None:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(LONG):
             await main()
 
     def run_and_look() -> None:
