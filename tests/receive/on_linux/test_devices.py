@@ -163,7 +163,7 @@ def test_what_is_lost_when_the_cable_fails_is_no_more_than_was_on_it(
                 assert datagram.interface.name == "all0"
                 heard.append(int(datagram.data))
 
-        async def talk_until_heard(what: str) -> int:
+        async def talk_until_heard() -> int:
             """Returns the first number that was heard of those sent from now on."""
             first = next(numbers)
             with trio.fail_after(LONG):
@@ -178,11 +178,11 @@ def test_what_is_lost_when_the_cable_fails_is_no_more_than_was_on_it(
         ):
             assert [m.interface.name for m in receiver.memberships()] == ["all0"]
             nursery.start_soon(listen, receiver)
-            await talk_until_heard("before")
+            await talk_until_heard()
             active = find_active(host, kind)
             before = next(numbers)
             host.ip(f"link set {active} down")
-            after = await talk_until_heard("after")
+            after = await talk_until_heard()
             assert find_active(host, kind) != active
             # Later ones come all, in order and once: what is missing is one gap.
             last = next(numbers) - 1
