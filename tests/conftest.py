@@ -39,6 +39,7 @@ def udp_port() -> int:
 if sys.platform == "linux":
     from namespaces.network import Card, Network, open_network, why_no_namespaces
     from namespaces.opening import Hear
+    from namespaces.sandbox import hush_news_of_groups
 
     REFUSAL = pytest.StashKey[str | None]()
 
@@ -68,6 +69,12 @@ if sys.platform == "linux":
     def there(pair: tuple[Card, Card]) -> Card:
         """The other end."""
         return pair[1]
+
+    @pytest.fixture(params=["announced", "not announced"])
+    def ends_of_groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Linux announces that a group has ended since 6.15. Before, it has to be looked for."""
+        if request.param == "not announced":
+            hush_news_of_groups(monkeypatch)
 
     @pytest.fixture
     def hear(here: Card, udp_port: int) -> Hear:

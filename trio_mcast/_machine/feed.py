@@ -30,6 +30,9 @@ from .sockets import naming_step
 # groups, whether those that are held are still there, which takes 2 milliseconds for 1,000.
 _POLL_SECONDS: Final = 2.0
 
+# Who adapts to a change closes sockets, by which groups of others may end (`following`, rule 2).
+_SOON_SECONDS: Final = 0.1
+
 _STEP: Final = "list the network interfaces"
 
 # What failed because something had run out, nothing announces when there is enough again.
@@ -376,10 +379,10 @@ class InterfaceFeed:
         if changes is not None:
             events += changes.read()
         is_due = trio.current_time() >= self._next_look()
-        if is_due:
-            self._next_poll = trio.current_time() + _POLL_SECONDS
         if is_due or events or not is_complete:
             events += self._find_ended()
+        if is_due or events:
+            self._next_poll = trio.current_time() + (_SOON_SECONDS if events else _POLL_SECONDS)
         if is_complete and not events:
             return None
         before = self._listing

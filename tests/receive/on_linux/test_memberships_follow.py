@@ -28,7 +28,6 @@ from namespaces.network import (
 )
 from namespaces.opening import Hear
 from namespaces.receiving import BOTH, GROUP4, GROUP6, SOURCE_SPECIFIC, collect, everything
-from namespaces.sandbox import hush_news_of_groups
 from patience import SOON
 
 import trio_mcast
@@ -723,13 +722,6 @@ def test_run_receiver_follows_as_well(network: Network, udp_port: int) -> None:
 
 
 # --- Who shares the host --------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["announced", "not announced"])
-def ends_of_groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux announces that a group has ended since 6.15. Before, it has to be looked for."""
-    if request.param == "not announced":
-        hush_news_of_groups(monkeypatch)
 
 
 @pytest.mark.usefixtures("ends_of_groups")

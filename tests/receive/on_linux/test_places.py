@@ -155,6 +155,7 @@ def make_stranger(network: Network, here: Card, index: int) -> tuple[Card, Card]
     return stranger, beyond
 
 
+@pytest.mark.usefixtures("ends_of_groups")
 @each_group
 def test_interfaces_that_exchange_their_indexes_keep_a_membership_each(
     network: Network, udp_port: int, group: str
@@ -177,6 +178,9 @@ def test_interfaces_that_exchange_their_indexes_keep_a_membership_each(
             await wait_until_async(lambda: sorted(states(receiver)) == wanted, "both are joined")
             await settle()
             assert sorted(states(receiver)) == wanted
+            await wait_until_async(
+                lambda: all(host.has_joined(group, card.name) for card in cards), "both are joined"
+            )
             for card in cards:
                 assert card.peer is not None
                 card.peer.talker(group, udp_port).send(card.name.encode())
