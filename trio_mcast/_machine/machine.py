@@ -86,6 +86,10 @@ class Machine(ABC):
     def platform(self) -> Platform:
         """What it calls things, and what it can do."""
 
+    def platform_to_receive(self) -> Platform:
+        """The same, less what this program may not do. It may take a socket to find that out."""
+        return self.platform
+
     # Interfaces
 
     @abstractmethod

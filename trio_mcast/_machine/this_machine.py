@@ -46,6 +46,9 @@ class ThisMachine(Machine):
 
     @property
     def platform(self) -> Platform:
+        return self._system
+
+    def platform_to_receive(self) -> Platform:
         return current_platform()
 
     # `listing` is imported late: it takes a tenth of the time that importing the library does.

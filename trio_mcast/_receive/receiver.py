@@ -214,6 +214,7 @@ async def open_receiver(
         _waits_when_full(overflow),
     )
     requests = JoinRequest.parse_several(groups, sources, interfaces)
+    planner.platform = machine.platform_to_receive()  # now that all arguments are found right
     memberships = Memberships(settings, machine)
     try:
         memberships.open(requests)

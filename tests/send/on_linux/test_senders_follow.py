@@ -413,7 +413,8 @@ def test_the_port_that_the_system_chose_stays_while_it_is_free(
 
 
 def _rename_and_delete(card: Card) -> None:
-    card.host.ip(f"link set {card.name} name lan0")
+    # Down, for older kernels rename nothing that is up.
+    card.host.ip(f"link set {card.name} down", f"link set {card.name} name lan0")
     card.host.ip("link delete lan0")
 
 
