@@ -689,10 +689,10 @@ class Listener:
                 made.setsockopt(ip, option, 1)
             made.bind((group, port))
         if source is None:
-            request = struct.pack("@I4x", card.index) + _sockaddr_storage(group)
+            request = struct.pack("@I0P", card.index) + _sockaddr_storage(group)
             made.setsockopt(ip, MCAST_JOIN_GROUP, request)
         else:
-            request = struct.pack("@I4x", card.index)
+            request = struct.pack("@I0P", card.index)
             request += _sockaddr_storage(group) + _sockaddr_storage(source)
             made.setsockopt(ip, MCAST_JOIN_SOURCE_GROUP, request)
 
