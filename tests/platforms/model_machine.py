@@ -15,7 +15,6 @@ from trio_mcast._machine.receiving import Origin, ReceivingSocket, ReceivingSock
 from trio_mcast._machine.sending import SystemSendingSocket
 from trio_mcast._machine.sockets import carry_out
 from trio_mcast._machine.winsock import Winsock, WSARecvMsg
-from trio_mcast._plan.platforms import Platform
 from trio_mcast._plan.socket_plan import SocketPlan
 
 from .model_kernel import Kernel, ModelChanges
@@ -30,14 +29,10 @@ class ModelMachine(Machine):
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._platform = kernel.system.platform
+        self.platform = kernel.system.platform
         self.winsock = ModelWinsock(kernel)
         self._windows = WinsockBuffer(self.platform, self.winsock)
         self._others = ReadBuffer(self.platform)
-
-    @property
-    def platform(self) -> Platform:
-        return self._platform
 
     def list_interfaces(self) -> tuple[Interface, ...]:
         return self.kernel.list_interfaces()

@@ -79,12 +79,13 @@ class UdpErrors(NamedTuple):
 
 
 class Machine(ABC):
-    """A host with interfaces and sockets."""
+    """A host with interfaces and sockets.
 
-    @property
-    @abstractmethod
-    def platform(self) -> Platform:
-        """What it calls things, and what it can do."""
+    Attributes:
+      platform: what it calls things, and what it can do
+    """
+
+    platform: Platform
 
     def platform_to_receive(self) -> Platform:
         """The same, less what this program may not do. It may take a socket to find that out."""

@@ -41,12 +41,8 @@ class ThisMachine(Machine):
         Args:
           make_socket: makes a UDP socket of an address family
         """
-        self._system = system_platform()
+        self.platform = system_platform()
         self._make_socket = make_socket
-
-    @property
-    def platform(self) -> Platform:
-        return self._system
 
     def platform_to_receive(self) -> Platform:
         return current_platform()
@@ -135,10 +131,10 @@ class ThisMachine(Machine):
 
     def _open_receiving_socket(self, plan: SocketPlan, port: int) -> ReceivingSocket:
         make = _find_way_to_read(plan.sorts_strays)
-        return make(carry_out(plan, self._system, self.make_socket), plan, Origin.of(plan, port))
+        return make(carry_out(plan, self.platform, self.make_socket), plan, Origin.of(plan, port))
 
     def open_sending_socket(self, plan: SocketPlan) -> SendingSocket:
-        return SystemSendingSocket(plan, self._system, self.make_socket, self.may_segment)
+        return SystemSendingSocket(plan, self.platform, self.make_socket, self.may_segment)
 
     def make_socket(self, family: int) -> socket.socket:
         """A UDP socket of an address family."""

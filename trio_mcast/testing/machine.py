@@ -76,9 +76,8 @@ class MemoryMachine(Machine):
       faults: what is broken
     """
 
-    platform = LINUX  # so that tests mean the same on every system
-
     def __init__(self, interfaces: tuple[Interface, ...]) -> None:
+        self.platform = LINUX  # so that tests mean the same on every system
         require_distinct(interfaces)
         self.interfaces: tuple[Interface, ...] = interfaces
         self.receivers: list[MemoryReceiver] = []

@@ -278,9 +278,8 @@ async def _let_tasks_run() -> None:
 class _RecordingMachine(Machine):
     """A made-up machine as one sender sees it, whose datagrams are remembered."""
 
-    platform = MemoryMachine.platform
-
     def __init__(self, machine: MemoryMachine) -> None:
+        self.platform = machine.platform
         self.journal: Journal = Journal()
         self._machine = machine
 
