@@ -443,6 +443,19 @@ def test_dropped_datagrams_are_counted_by_the_kernel(udp_port: int) -> None:
         assert read_drop_count(receiver, LINUX) == 100 - kept
 
 
+@on_linux
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EPERM], ids=errno.errorcode.get)
+def test_a_socket_that_cannot_be_made_says_nothing_of_what_it_might_do(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = current_platform()
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert current_platform() is before
+
+
 def test_an_answer_that_is_no_count_is_not_taken_for_one() -> None:
     """QEMU's emulation of Linux answers with four zeros."""
 

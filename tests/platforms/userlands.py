@@ -22,10 +22,7 @@ from typing import Final
 
 from debian import Archive
 
-TOOLS: Final = (
-    *("iproute2", "nftables", "procps", "bsdutils", "socat", "strace"),
-    *("gcc", "libc6-dev"),
-)
+TOOLS: Final = ("iproute2", "nftables", "procps", "bsdutils", "socat", "gcc", "libc6-dev")
 REQUIREMENTS: Final = (
     *("trio", "ifaddr", "cyclopts>=4", "rich>=13"),
     *("pytest>=8", "pytest-trio>=0.8", "hypothesis>=6.100"),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 from patience import LONG
@@ -108,3 +109,40 @@ def test_a_socket_without_a_program_is_the_kernel_s_own_or_of_one_out_of_sight(
     assert list(holders) == [inode]
     assert is_complete is (are_all_listed and is_first)
     assert proc.find_holders({inode, 0})[1]
+
+
+# --- Groups ---------------------------------------------------------------------------------------
+
+GROUPS = (
+    b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
+    b"1\tlo        :     1      V3\n"
+    b"\t\t\t\t%s     1 0:00000000\t\t0\n"
+)
+
+
+def table_of_groups(monkeypatch: pytest.MonkeyPatch, igmp: bytes) -> None:
+    tables = {"igmp": igmp, "igmp6": b""}
+    monkeypatch.setattr(proc, "_read_bytes", lambda path: tables[path.rpartition("/")[2]])
+
+
+def test_both_ways_to_read_the_groups_tell_the_same() -> None:
+    packed = {(row.interface, ip_address(row.group).packed) for row in proc.read_groups()}
+    assert proc.read_packed_groups() == packed
+
+
+def test_a_table_of_the_other_byte_order_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU's emulation of a processor hands the table of the host on as it is."""
+    order = sys.byteorder
+    other = "big" if order == "little" else "little"
+    all_hosts = bytes([224, 0, 0, 1])
+    table_of_groups(monkeypatch, GROUPS % (b"%08X" % int.from_bytes(all_hosts, order)))
+    assert proc.read_packed_groups() == {(1, all_hosts)}
+    table_of_groups(monkeypatch, GROUPS % (b"%08X" % int.from_bytes(all_hosts, other)))
+    with pytest.raises(OSError, match="no table"):
+        proc.read_packed_groups()
+
+
+def test_a_table_without_any_group_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    table_of_groups(monkeypatch, GROUPS.partition(b"\n")[0] + b"\n")
+    with pytest.raises(OSError, match="no table"):
+        proc.read_packed_groups()
