@@ -93,7 +93,7 @@ def environment() -> list[str]:
     kept = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("TRIO_MCAST")]
     return [
         *("PATH=/usr/sbin:/usr/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"),
-        *("PYTHONPATH=/project:/packages", "PYTHONDONTWRITEBYTECODE=1"),
+        "PYTHONDONTWRITEBYTECODE=1",
         *kept,
     ]
 
@@ -133,6 +133,10 @@ def write_settings(root: Path) -> None:
         (root / name).mkdir(exist_ok=True)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
     (root / "etc/group").write_text("root:x:0:\n")
+    # Where Debian's Pythons look, also those that heed no environment (-I).
+    site = root / "usr/lib/python3/dist-packages"
+    site.mkdir(parents=True, exist_ok=True)
+    (site / "project.pth").write_text("/project\n/packages\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
 
 
